@@ -1,0 +1,1 @@
+"""Experiments: one short file each, launched by `python -m experiments.launch`."""

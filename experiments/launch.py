@@ -1,0 +1,134 @@
+"""Trains and evaluates the experiments of this folder. python -m experiments.launch --help"""
+
+import argparse
+import difflib
+import importlib
+import json
+import pathlib
+import pkgutil
+import sys
+
+import experiments
+
+EPILOG = """examples:
+  python -m experiments.launch list
+  python -m experiments.launch quickstart
+  python -m experiments.launch unet_camvid --set data.path=CamVid --set model.width=32
+  python -m experiments.launch unet_camvid evaluate --set split=given_val --json
+A workdir that was stopped goes on when it is launched again."""
+
+
+def names() -> list[str]:
+    """The experiments: every module of this package that is not a program."""
+    found = (module.name for module in pkgutil.iter_modules(experiments.__path__))
+    return sorted(name for name in found if name not in ("launch", "bench", "compare"))
+
+
+def load(name: str):
+    """The module of an experiment. Raises ValueError naming the nearest where there is none."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names())}."
+        raise ValueError(f"No experiment is called {name!r}; {hint}")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.launch",
+        description="Trains and evaluates an experiment.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("name", help="an experiment, or 'list'")
+    p.add_argument("action", nargs="?", choices=("train", "evaluate"), default="train")
+    p.add_argument("--workdir", type=pathlib.Path, help="default: runs/NAME")
+    p.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE",
+        help="change a field, such as model.width=32; may be given often",
+    )  # fmt: skip
+    p.add_argument("--parallel", choices=("jit", "pmap"), default="jit", help="default: jit")
+    p.add_argument("--dry-run", action="store_true", help="say what would happen; write nothing")
+    p.add_argument("--overfit", type=int, metavar="N", help="over-fit N examples; write nothing")
+    p.add_argument(
+        "--step", choices=("best", "latest"), default="best", help="the checkpoint to evaluate"
+    )
+    p.add_argument("--json", action="store_true", help="evaluate: print one JSON object to stdout")
+    p.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """What the command line asks for. Returns the exit code."""
+    if args.name == "list":
+        width = max(map(len, names()))
+        for name in names():
+            print(f"{name:{width}}  {load(name).__doc__.strip().splitlines()[0]}")
+        return 0
+    module = load(args.name)
+    # After the name is known to be right: these take seconds to import.
+    from zoo.train import checks, config, loop, overrides
+    from zoo.train.parallel import Layout
+    from zoo.train.process import set_up_process
+
+    set_up_process()
+    workdir = args.workdir or pathlib.Path("runs") / args.name
+    layout = Layout(args.parallel)
+    if args.action == "evaluate":
+        # What was trained, not what the file says today, with the few fields that may change.
+        experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
+        config.check_same(workdir, args.name, experiment, evaluating=True)
+        scores = loop.evaluate(experiment, workdir, layout, which=args.step)
+        show(scores, as_json=args.json)
+        return 0
+    experiment = overrides.apply(module.experiment(), args.overrides)
+    if args.dry_run:
+        print("\n".join(checks.dry_run(args.name, experiment, layout)))
+        return 0
+    if args.overfit is not None:
+        good, lines = checks.overfit(experiment, args.overfit, layout)
+        print("\n".join(lines))
+        return 0 if good else 1
+    try:
+        loop.train(args.name, experiment, workdir, layout)
+    except loop.Interrupted as stop:
+        print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
+        return 128 + stop.signum
+    return 0
+
+
+def show(scores: dict, *, as_json: bool) -> None:
+    """Prints scores for a program, as one JSON object, or for a person, a line each."""
+    if as_json:
+        print(json.dumps(finite(scores)))
+        return
+    for name, score in scores.items():
+        print(f"{name}: {score}")
+
+
+def finite(value):
+    """nan, which JSON lacks, as None; lists and dicts likewise."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Bad input is one line and exit code 2; a signal is 128 + its number, as in a shell."""
+    args = parser().parse_args(argv)
+    try:
+        return run(args)
+    except (ValueError, OSError) as error:
+        if args.traceback:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped before the first step; launch again to go on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What every test shares. The environment is set before anything imports JAX."""
+
+import importlib
+import os
+import pathlib
+import tempfile
+
+# Tests never touch the user's cache. What one test prepared or compiled serves the next, also in
+# the other workers of pytest-xdist, which inherit the environment.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _SESSION = tempfile.TemporaryDirectory(prefix="zoo-tests-")
+    os.environ["ZOO_CACHE"] = _SESSION.name
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_FLAG = "--xla_force_host_platform_device_count"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# "Equal to t" is meant at this precision (DESIGN); CPU has it anyway, accelerators do not.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(params=["eager", "jit"])
+def variant(request):
+    """Wraps a function of arrays: as it stands, and under `jax.jit`."""
+    return jax.jit if request.param == "jit" else lambda function: function
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of real pictures: $ZOO_SHARED_DATA, or shared/data beside the checkout."""
+    beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = pathlib.Path(os.environ.get("ZOO_SHARED_DATA", beside))
+    if not path.is_dir():
+        pytest.skip(f"no shared data: set ZOO_SHARED_DATA ({path} is missing)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def peer():
+    """Imports a library of the `peers` extra by name; skips where it is not installed."""
+
+    def load(name: str):
+        torch = pytest.importorskip("torch", reason="peers not installed")
+        try:
+            importlib.import_module("torchvision")
+        except RuntimeError:
+            # PyPI's torchvision is built for CUDA. Beside a CPU torch its compiled operators do not
+            # load, and its import, so that of torchmetrics and timm too, fails where it gives
+            # these two a shape. No test calls them: a declaration is enough.
+            for op in ("nms", "qnms"):
+                schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                torch.library.define(f"torchvision::{op}", schema)
+        return importlib.import_module(name)
+
+    return load

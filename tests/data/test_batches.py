@@ -1,0 +1,312 @@
+import itertools
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo.data.augment import Augment
+from zoo.data.batches import Subset, eval_batches, iterate, resize_label, train_batches
+from zoo.data.config import Data
+from zoo.data.images import Preprocess
+
+VOID = 11
+EVERYTHING = Augment(flip=True, turns=True, scale=(0.7, 1.4), elastic_sigma=1.0, brightness=0.2)
+
+
+class Pictures(list):
+    """A source in memory; its arrays are read-only, as those of a real one are."""
+
+    info = types.SimpleNamespace(name="pictures", num_classes=11, ignore_label=VOID)
+
+
+def pictures(*sizes):
+    """Noise in which picture i can be told: it has the label i % 11 in one corner."""
+    rng = np.random.default_rng(0)
+    source = Pictures()
+    for i, size in enumerate(sizes):
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        label = rng.integers(0, 12, size, np.uint8)
+        label[0, 0] = i % 11
+        image.flags.writeable = label.flags.writeable = False
+        source.append({"image": image, "label": label, "name": f"picture {i}"})
+    return source
+
+
+def preprocess(size=None):
+    return Preprocess(channels=3, mean=(0.4, 0.5, 0.6), std=(0.3, 0.2, 0.25), size=size)
+
+
+def bytes_of(batch):
+    return {name: array.tobytes() for name, array in batch.items()}
+
+
+def train(source, data, *, seed=0, index=0, count=1):
+    size = preprocess(data.size)
+    return train_batches(source, data, size, seed=seed, process_index=index, process_count=count)
+
+
+def test_train_batch_has_the_shapes_of_design():
+    data = Data(name="x", batch_size=3, size=(8, 10), crop=(6, 12))
+    batch = train(pictures(*[(16, 20)] * 5), data)[0]
+    assert batch["image"].shape == (3, 6, 12, 3) and batch["image"].dtype == np.float32
+    assert batch["label"].shape == (3, 6, 12) and batch["label"].dtype == np.int32
+    assert batch["weight"].tolist() == [1, 1, 1] and batch["weight"].dtype == np.float32
+    assert set(batch) == {"image", "label", "weight"}
+    # The window is wider than the picture: 6 x 2 pixels of each lie outside.
+    outside = batch["label"] == VOID
+    assert (np.abs(batch["image"]).max(-1) < 1e-5)[outside].sum() >= 3 * 12
+
+
+@pytest.mark.parametrize("size", [None, (10, 7)])
+def test_without_augmentation_training_sees_what_evaluation_sees(size):
+    source = pictures(*[(16, 20)] * 5)
+    data = Data(name="x", batch_size=5, size=size, score_at="input")
+    trained = train(source, data)[0]
+    (evaluated,) = eval_batches(source, data, preprocess(size), batch_size=5)
+    order = [
+        next(i for i in range(5) if np.array_equal(evaluated["label"][i], label))
+        for label in trained["label"]
+    ]
+    assert sorted(order) == list(range(5))
+    np.testing.assert_allclose(trained["image"], evaluated["image"][order], atol=1e-5)
+
+
+def test_an_epoch_holds_every_picture_and_the_next_another_order():
+    source = pictures(*[(4, 4)] * 10)
+    batches = train(source, Data(name="x", batch_size=5))
+    orders = []
+    for epoch in range(3):
+        labels = np.concatenate([batches[2 * epoch + half]["label"] for half in (0, 1)])
+        orders.append(tuple(labels[:, 0, 0].tolist()))
+        assert sorted(orders[-1]) == list(range(10))
+    assert len(set(orders)) == 3
+
+
+def test_augmentation_differs_from_epoch_to_epoch():
+    batches = train(pictures((16, 16)), Data(name="x", batch_size=1, augment=EVERYTHING))
+    assert len({batches[n]["image"].tobytes() for n in range(8)}) == 8
+
+
+def test_item_depends_on_seed_and_number_alone():
+    source, data = pictures(*[(16, 16)] * 7), Data(name="x", batch_size=4, augment=EVERYTHING)
+    batches = train(source, data, seed=3)
+    forward = [bytes_of(batches[n]) for n in range(6)]
+    again = train(pickle.loads(pickle.dumps(source)), data, seed=3)
+    assert [bytes_of(again[n]) for n in reversed(range(6))] == forward[::-1]
+    assert bytes_of(train(source, data, seed=4)[0]) != forward[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_share_the_batch_of_one(count):
+    source, data = pictures(*[(16, 16)] * 7), Data(name="x", batch_size=8, augment=EVERYTHING)
+    whole = train(source, data)
+    parts = [train(source, data, index=index, count=count) for index in range(count)]
+    for n in (0, 1, 5, 1000):
+        for name, array in whole[n].items():
+            for index, part in enumerate(parts):
+                np.testing.assert_array_equal(part[n][name], array[index::count])
+
+
+def test_source_may_be_smaller_than_a_batch():
+    batch = train(pictures(*[(4, 4)] * 3), Data(name="x", batch_size=8))[0]
+    assert np.bincount(batch["label"][:, 0, 0]).tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
+
+
+@pytest.mark.parametrize("function", ["train", "eval"])
+@pytest.mark.parametrize(
+    ("size", "count", "nearest"), [(10, 4, "8 or 12"), (3, 4, "4"), (5, 2, "4 or 6")]
+)
+def test_refuses_a_batch_that_does_not_divide(function, size, count, nearest):
+    source, data = pictures((4, 4)), Data(name="x", batch_size=size)
+    with pytest.raises(ValueError, match=rf"batch of {size} .* {count} processes.* is {nearest} "):
+        if function == "train":
+            train(source, data, count=count)
+        else:
+            eval_batches(source, data, preprocess(), batch_size=size, process_count=count)
+
+
+def test_refuses_pictures_of_two_sizes_unless_cut_or_resized():
+    source = pictures((4, 4), (6, 4))
+    with pytest.raises(ValueError, match=r"picture \d is .*set data\.crop .*or data\.size"):
+        train(source, Data(name="x", batch_size=2))[0]
+    assert train(source, Data(name="x", batch_size=2, crop=(5, 5)))[0]["label"].shape == (2, 5, 5)
+    assert train(source, Data(name="x", batch_size=2, size=(5, 5)))[0]["label"].shape == (2, 5, 5)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_refuses_a_seed_that_grain_cannot_hold(seed):
+    with pytest.raises(ValueError, match=rf"seed must lie in 0\.\.4294967295; got {seed}"):
+        train(pictures((4, 4)), Data(name="x"), seed=seed)
+
+
+def test_refuses_an_empty_source():
+    with pytest.raises(ValueError, match="pictures has no example to train on"):
+        train(pictures(), Data(name="x"))
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("start", [0, 1, 7])
+def test_iterate_goes_on_from_any_step(start, threads):
+    source, data = pictures(*[(16, 16)] * 7), Data(name="x", batch_size=4, augment=EVERYTHING)
+    batches = train(source, data)
+    got = itertools.islice(iterate(batches, start, threads), 5)
+    want = [bytes_of(batches[start + n]) for n in range(5)]
+    assert [bytes_of(batch) for batch in got] == want
+
+
+def prefetchers():
+    return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
+
+
+def wait_until_none():
+    deadline = time.monotonic() + 20
+    while prefetchers() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not prefetchers()
+
+
+def test_threads_end_with_their_iterator():
+    assert wait_until_none()
+    source, data = pictures(*[(16, 16)] * 7), Data(name="x", batch_size=4, threads=3)
+    trained = iterate(train(source, data), 0, 3)
+    evaluated = eval_batches(source, data, preprocess(), batch_size=2)
+    next(trained), next(evaluated)
+    assert prefetchers()
+    del trained, evaluated
+    assert wait_until_none()
+
+
+def test_a_program_ends_with_an_iterator_open():
+    """It does not hang, and Grain does without absl's flags, which nobody has parsed."""
+    program = """
+import types
+import numpy as np
+from zoo.data.batches import iterate, train_batches
+from zoo.data.config import Data
+from zoo.data.images import Preprocess
+
+class Pictures(list):
+    info = types.SimpleNamespace(name="x", ignore_label=255)
+
+example = {"image": np.zeros((4, 4, 1), np.uint8), "label": np.zeros((4, 4), np.uint8), "name": ""}
+batches = train_batches(
+    Pictures([example]), Data(name="x"), Preprocess(1, (0.5,), (0.5,)), seed=0
+)
+kept = iterate(batches, 0, 2)
+print(next(kept)["image"].shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (0, "(8, 4, 4, 1)\n"), done.stderr
+
+
+def counted(batches):
+    """The (picture, label) pairs that count, sorted, and the shapes and weights of all batches."""
+    pairs, shapes = [], []
+    for batch in batches:
+        shapes.append((batch["image"].shape, batch["label"].shape, tuple(batch["weight"])))
+        for image, label, weight in zip(
+            batch["image"], batch["label"], batch["weight"], strict=True
+        ):
+            assert weight in (0, 1)
+            if weight:
+                pairs.append((image.tobytes(), label.tobytes()))
+            else:
+                assert (image == 0).all() and (label == VOID).all()
+    return pairs, shapes
+
+
+SIZES = [(6, 8)] * 5 + [(8, 6)] * 2 + [(6, 8)] * 3 + [(4, 4)]
+
+
+@pytest.mark.parametrize("batch_size", [4, 8, 12])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_evaluation_counts_every_picture_once(batch_size, count):
+    source, prepare = pictures(*SIZES), preprocess()
+    pairs, lengths = [], []
+    for index in range(count):
+        local, shapes = counted(
+            eval_batches(
+                source,
+                Data(name="x"),
+                prepare,
+                batch_size=batch_size,
+                process_index=index,
+                process_count=count,
+            )
+        )
+        assert all(image[0] == batch_size // count for image, _, _ in shapes)
+        pairs += local
+        lengths.append([(image, label) for image, label, _ in shapes])
+    want = [(prepare(e["image"]).tobytes(), e["label"].astype(np.int32).tobytes()) for e in source]
+    assert sorted(pairs) == sorted(want)
+    assert all(length == lengths[0] for length in lengths)
+
+
+def test_evaluation_keeps_the_order_and_starts_a_batch_at_each_size():
+    source = pictures(*SIZES)
+    batches = list(eval_batches(source, Data(name="x"), preprocess(), batch_size=4))
+    pairs, shapes = counted(batches)
+    want = [e["label"].astype(np.int32).tobytes() for e in source]
+    assert [label for _, label in pairs] == want
+    assert [(label[1:], sum(weights)) for _, label, weights in shapes] == [
+        ((6, 8), 4), ((6, 8), 1), ((8, 6), 2), ((6, 8), 3), ((4, 4), 1)
+    ]  # fmt: skip
+    parts = [
+        eval_batches(
+            source, Data(name="x"), preprocess(), batch_size=4, process_index=i, process_count=2
+        )
+        for i in (0, 1)
+    ]
+    for whole, *halves in zip(batches, *parts, strict=True):
+        for name, array in whole.items():
+            np.testing.assert_array_equal(np.concatenate([h[name] for h in halves]), array)
+
+
+@pytest.mark.parametrize(
+    ("score_at", "labels"), [("source", [(6, 8), (8, 6)]), ("input", [(5, 5)])]
+)
+def test_labels_are_scored_where_the_experiment_says(score_at, labels):
+    source = pictures((6, 8), (6, 8), (8, 6))
+    data = Data(name="x", size=(5, 5), score_at=score_at)
+    batches = list(eval_batches(source, data, preprocess((5, 5)), batch_size=4))
+    assert [batch["label"].shape[1:] for batch in batches] == labels
+    assert all(batch["image"].shape == (4, 5, 5, 3) for batch in batches)
+    assert sum(batch["weight"].sum() for batch in batches) == 3
+
+
+def test_an_unreadable_picture_is_an_error_in_the_reading_thread_too():
+    class Broken(Pictures):
+        def __getitem__(self, index):
+            raise ValueError("b.png is damaged")
+
+    source = Broken(pictures(*[(4, 4)] * 3))
+    with pytest.raises(ValueError, match=r"b\.png is damaged"):
+        next(iterate(train(source, Data(name="x")), 0, 2))
+    with pytest.raises(ValueError, match=r"b\.png is damaged"):
+        next(eval_batches(source, Data(name="x"), preprocess(), batch_size=2))
+
+
+@pytest.mark.parametrize("size", [(144, 192), (97, 131), (500, 700)])
+def test_resized_label_is_pillows_nearest(size):
+    label = np.random.default_rng(0).integers(0, 12, (360, 480), np.uint8)
+    want = Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(resize_label(label, size), np.asarray(want))
+
+
+def test_subset_is_the_first_examples():
+    source = pictures(*[(4, 4)] * 5)
+    subset = Subset(source, 3)
+    assert len(subset) == 3 and subset.info is source.info
+    assert [example["name"] for example in subset] == ["picture 0", "picture 1", "picture 2"]
+    assert subset[-1] is source[2]
+    for count in (0, 6):
+        with pytest.raises(ValueError, match=rf"first {count} examples .* has 5; ask for 1 to 5"):
+            Subset(source, count)

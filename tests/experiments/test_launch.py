@@ -1,0 +1,127 @@
+"""The command line as a user meets it."""
+
+import json
+
+import pytest
+
+from experiments import launch
+
+SMALL = [
+    "--set=model.width=4", "--set=model.depth=2", "--set=data.batch_size=8", "--set=steps=4",
+    "--set=eval_every=4", "--set=checkpoint_every=2", "--set=log_every=2",
+    "--set=data.options.train_scenes=16", "--set=data.options.validation_scenes=9",
+    "--set=data.options.test_scenes=8",
+]  # fmt: skip
+
+
+def test_list_names_every_experiment_with_its_line(capsys):
+    assert launch.main(["list"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out] == [
+        "quickstart", "unet_camvid", "unet_digits", "unet_isbi", "unet_pets",
+    ]  # fmt: skip
+    assert all(len(line.split()) > 3 for line in out)
+
+
+@pytest.mark.parametrize("name", launch.names())
+def test_every_experiment_is_made_and_survives_json(name):
+    from zoo.train import config
+
+    experiment = launch.load(name).experiment()
+    assert config.from_dict(json.loads(json.dumps(config.to_dict(experiment)))) == experiment
+
+
+def test_train_evaluate_and_resume(tmp_path, capsys):
+    command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL]
+    assert launch.main(command) == 0
+    out = capsys.readouterr()
+    assert "python -m zoo predict" in out.out + out.err
+    evaluate = [*command[:1], "evaluate", *command[1:], "--json"]
+    assert launch.main([*evaluate, "--step", "latest", "--set=split=validation"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["step"] == 4 and scores["split"] == "validation"
+    assert 0 <= scores["mean_iou"] <= 1 and len(scores["iou"]) == 11
+    assert launch.main([*command, "--set=steps=6"]) == 0
+    capsys.readouterr()
+    assert launch.main([*evaluate, "--step=latest", "--set=steps=6"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 6
+
+
+def test_dry_run_tells_and_writes_nothing(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert launch.main(["quickstart", "--workdir", str(workdir), *SMALL, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert '"width": 4' in out and "parameters" in out and "2.0 steps" in out
+    assert "image float32[8, 64, 64, 3]" in out and "knows nothing: 2.3979" in out
+    assert not workdir.exists()
+
+
+def test_overfit_judges(tmp_path, capsys):
+    command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL, "--overfit=8"]
+    assert launch.main(command) == 1
+    assert "did NOT go to zero on 8 example(s)" in capsys.readouterr().out
+    command += ["--set=steps=300", "--set=model.width=16", "--set=optimizer.warmup_steps=0"]
+    assert launch.main(command) == 0
+    assert "goes to zero on 8 example(s)" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+BAD = {
+    "an unknown experiment": (["quikstart"], "did you mean quickstart?"),
+    "an unknown field": (["--set=model.widht=4"], "width"),
+    "a wrong type": (["--set=steps=many"], "'many'"),
+    "an unknown split": (["--set=split=tests"], "test"),
+    "a missing folder": (
+        ["unet_camvid", "--set=data.batch_size=8", "--set=data.path=/no/where"],
+        "/no/where",
+    ),
+    "an unknown option": (["--set=data.options.train_scene=3"], "train_scenes"),
+    "an unknown data set": (["--set=data.name=digit_scene"], "digit_scenes"),
+    "a batch that does not divide": (["--set=data.batch_size=13"], "nearest that does is 16"),
+    "a missing start": (["--set=init_from=/no/where"], "/no/where"),
+    "classes that differ": (["--set=model.num_classes=3"], "model.num_classes=11"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line_and_touches_nothing(what, tmp_path, capsys):
+    more, words = BAD[what]
+    name = more if not more[0].startswith("--") else ["quickstart", *SMALL, *more]
+    assert launch.main([*name, "--workdir", str(tmp_path / "run")]) == 2
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and words in errors[0]
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_experiment_is_refused(tmp_path, capsys):
+    workdir = str(tmp_path / "run")
+    assert launch.main(["quickstart", "--workdir", workdir, *SMALL]) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.json*")}
+    for more, words in (
+        (["quickstart", *SMALL, "--set=model.width=8"], "model.width"),
+        (["quickstart", *SMALL, "--set=seed=3"], "seed"),
+        (["unet_digits", *SMALL], "quickstart"),
+    ):
+        assert launch.main([*more, "--workdir", workdir]) == 2
+        assert words in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.json*")} == before
+
+
+def test_an_unwritable_workdir_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert launch.main(["quickstart", *SMALL, "--workdir", str(tmp_path / "file" / "run")]) == 2
+    errors = capsys.readouterr().err
+    assert f"The workdir {tmp_path / 'file' / 'run'} cannot be written" in errors
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_evaluate_without_a_run_says_so(tmp_path, capsys):
+    assert launch.main(["quickstart", "evaluate", "--workdir", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+
+
+def test_traceback_shows_where(tmp_path):
+    with pytest.raises(ValueError, match="batch_size"):
+        launch.main(["quickstart", *SMALL, "--set=data.batch_size=13", "--traceback"])

@@ -1,0 +1,63 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from zoo.models.layers import ConvBlock, UpConvolution
+
+
+def equal(got, want, tolerance=1e-5):
+    """DESIGN's "equal to t"."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+
+
+@pytest.mark.parametrize(("channels", "features"), [(6, 3), (3, 5), (1, 1)])
+def test_up_convolution_is_conv_transpose(channels, features):
+    ours = UpConvolution(features)
+    theirs = nn.ConvTranspose(features, (2, 2), (2, 2), transpose_kernel=True)
+    x = jax.random.normal(jax.random.key(0), (2, 5, 7, channels))
+    weight = jax.random.normal(jax.random.key(1), (2, 10, 14, features))
+    shapes = jax.eval_shape(theirs.init, jax.random.key(2), x)
+    assert jax.eval_shape(ours.init, jax.random.key(2), x) == shapes
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda v: rng.normal(size=v.shape).astype(v.dtype), shapes)
+
+    def loss(module, variables, x):
+        out = module.apply(variables, x)
+        return (out * weight).sum(), out
+
+    def run(module):
+        gradient = jax.value_and_grad(lambda v, x: loss(module, v, x), argnums=(0, 1), has_aux=True)
+        return jax.jit(gradient)(variables, x)
+
+    (_, got), got_grad = run(ours)
+    (_, want), want_grad = run(theirs)
+    equal(got, want)
+    jax.tree.map(equal, got_grad, want_grad)
+
+
+def test_initial_variance_is_two_over_the_inputs_of_an_output():
+    x = jnp.zeros((1, 8, 8, 100))
+    params = UpConvolution(100).init(jax.random.key(0), x)["params"]
+    np.testing.assert_allclose(params["kernel"].std(), np.sqrt(2 / 100), rtol=0.03)
+    params = ConvBlock(100).init(jax.random.key(0), x)["params"]
+    np.testing.assert_allclose(params["Conv_0"]["kernel"].std(), np.sqrt(2 / 900), rtol=0.03)
+
+
+def test_a_norm_replaces_the_bias():
+    x = jnp.zeros((1, 8, 8, 2))
+    plain = ConvBlock(3).init(jax.random.key(0), x)
+    assert set(plain) == {"params"} and set(plain["params"]["Conv_0"]) == {"kernel", "bias"}
+    normed = ConvBlock(3, norm="batch").init(jax.random.key(0), x)
+    assert set(normed["params"]["Conv_1"]) == {"kernel"}
+    assert set(normed["batch_stats"]) == {"BatchNorm_0", "BatchNorm_1"}
+
+
+@pytest.mark.parametrize(("padding", "side"), [("SAME", 9), ("VALID", 5)])
+def test_block_size(padding, side):
+    out, _ = ConvBlock(3, padding).init_with_output(jax.random.key(0), jnp.zeros((2, 9, 9, 2)))
+    assert out.shape == (2, side, side, 3)
+    assert (out >= 0).all()

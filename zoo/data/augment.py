@@ -1,0 +1,174 @@
+"""Random changes of a picture and its label, drawn alike for both.
+
+Flips, quarter turns and unscaled crops move whole pixels. Scale and elastic deformation are
+composed with the crop into one map, so a picture is interpolated (linearly) and a label sampled (at
+the nearest pixel) exactly once. What lies outside the picture is void in the label and `fill` in
+the picture.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in `read_image`.
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """How far each random change may go; the defaults change nothing."""
+
+    flip: bool = False  # Left to right, every second time.
+    flip_vertical: bool = False  # Upside down, every second time.
+    turns: bool = False  # By 0, 90, 180 or 270 degrees.
+    scale: tuple[float, float] = (1.0, 1.0)  # Zoom, log-uniform; below 1/2 it would alias.
+    elastic_sigma: float = 0.0  # Pixels before the zoom; the U-Net paper takes 10 at 512x512.
+    brightness: float = 0.0  # Added, up to this share of white either way.
+    contrast: float = 0.0  # Distances from `fill` times 1 - contrast .. 1 + contrast.
+    saturation: float = 0.0  # Distances from grey times 1 - saturation .. 1 + saturation.
+    gain: float = 0.0  # Each channel by a factor of its own, 1 - gain .. 1 + gain.
+
+    def __post_init__(self):
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(
+                f"data.augment.scale must be (low, high) with 0 < low <= high; got {self.scale}."
+            )
+        if self.elastic_sigma < 0:
+            raise ValueError(
+                f"data.augment.elastic_sigma must be at least 0; got {self.elastic_sigma}."
+            )
+        for name in ("brightness", "contrast", "saturation", "gain"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"data.augment.{name} must lie in 0..1; got {getattr(self, name)}."
+                )
+
+
+def augment(
+    image: np.ndarray,
+    label: np.ndarray,
+    rng: np.random.Generator,
+    config: Augment,
+    *,
+    crop: tuple[int, int] | None,
+    ignore_label: int,
+    fill: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one changed version of a picture and its label.
+
+    Args:
+        image: [h, w, 1 or 3] uint8, or float32 in the same units 0..255.
+        label: [h, w] uint8.
+        crop: (h', w') of the result; None keeps [h, w], turned pictures too. A picture that is
+            larger is cut at a random place, one that is smaller is laid at a random place.
+        ignore_label: label of what lies outside the picture.
+        fill: [c] in 0..255, colour of what lies outside.
+
+    Returns:
+        [h', w', c] and [h', w'], of the dtypes given. They may share memory with the arguments.
+    """
+    if image.shape[:2] != label.shape:
+        raise ValueError(
+            f"augment needs an image and a label of one size; got {image.shape} and {label.shape}."
+        )
+    window = label.shape if crop is None else crop
+    image = _recoloured(image, rng, config, fill)
+    if config.flip and rng.random() < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    if config.flip_vertical and rng.random() < 0.5:
+        image, label = image[::-1], label[::-1]
+    if config.turns:
+        quarters = rng.integers(4)
+        image, label = np.rot90(image, quarters), np.rot90(label, quarters)
+
+    low, high = config.scale
+    zoom = math.exp(rng.uniform(math.log(low), math.log(high)))
+    scaled = [max(1, round(side * zoom)) for side in label.shape]
+    spare = [side - wanted for side, wanted in zip(scaled, window, strict=True)]
+    corner = [int(rng.integers(min(0, s), max(0, s) + 1)) for s in spare]
+    if tuple(scaled) == label.shape and config.elastic_sigma == 0:
+        return _cut(image, corner, window, fill), _cut(label, corner, window, ignore_label)
+
+    # Where the window's rows and columns lie in the picture; pixel i spans i - 1/2 .. i + 1/2.
+    y, x = (
+        ((np.arange(count) + first + 0.5) * (side / total) - 0.5).astype(np.float32)
+        for count, first, side, total in zip(window, corner, label.shape, scaled, strict=True)
+    )
+    nodes = rng.normal(0.0, config.elastic_sigma, (2, 3, 3)).astype(np.float32)
+    y_map, x_map = displacement(nodes, y, x, label.shape)
+    y_map += y[:, None]
+    x_map += x
+    warp = functools.partial(cv2.remap, map1=x_map, map2=y_map, borderMode=cv2.BORDER_CONSTANT)
+    image = warp(image, interpolation=cv2.INTER_LINEAR, borderValue=tuple(fill))
+    label = warp(label, interpolation=cv2.INTER_NEAREST, borderValue=ignore_label)
+    return image.reshape(*window, -1), label  # OpenCV drops a single channel.
+
+
+def displacement(
+    nodes: np.ndarray, y: np.ndarray, x: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Bicubic interpolation of a grid of vectors that spans a picture.
+
+    Ronneberger, Fischer & Brox, "U-Net", MICCAI 2015, Sec. 3.1: "random displacement vectors on a
+    coarse 3 by 3 grid ... per-pixel displacements are then computed using bicubic interpolation".
+    The nodes are the centres of 3 x 3 equal fields; beyond the outer ones their value is repeated.
+
+    Args:
+        nodes: [2, 3, 3], the vectors' two components.
+        y, x: [n], [m], rows and columns at which to interpolate, in pixels.
+        shape: (h, w) of the picture.
+
+    Returns:
+        [2, n, m].
+    """
+    return _cubic_weights(y, shape[0]) @ (nodes @ _cubic_weights(x, shape[1]).T)
+
+
+def _cubic_weights(place: np.ndarray, side: int) -> np.ndarray:
+    """[n, 3], the shares of three nodes: Keys' kernel, a = -3/4 as OpenCV has it."""
+    a, nodes = -0.75, np.arange(-2, 5, dtype=place.dtype)  # Two repeated nodes at either end.
+    grid = np.clip((place + 0.5) * 3 / side - 0.5, -0.5, 2.5)
+    d = np.abs(grid[:, None] - nodes)
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    weights = np.where(d <= 1, near, np.where(d < 2, far, 0))
+    return np.stack([weights[:, :3].sum(1), weights[:, 3], weights[:, 4:].sum(1)], 1)
+
+
+def _recoloured(
+    image: np.ndarray, rng: np.random.Generator, config: Augment, fill: Sequence[float]
+) -> np.ndarray:
+    """Saturation, gain, contrast and brightness, in this order, as one affine map of colours."""
+    if not (config.brightness or config.contrast or config.saturation or config.gain):
+        return image
+    channels = image.shape[-1]
+    saturation, contrast = 1 + rng.uniform(-1, 1, 2) * (config.saturation, config.contrast)
+    gain = 1 + config.gain * rng.uniform(-1, 1, channels)
+    added = 255 * config.brightness * rng.uniform(-1, 1)
+    matrix = np.eye(channels)
+    if channels == 3:
+        matrix = saturation * matrix + (1 - saturation) * np.array(LUMA)
+    matrix = contrast * gain[:, None] * matrix
+    offset = (1 - contrast) * np.asarray(fill, np.float64) + added
+    changed = cv2.transform(image, np.column_stack([matrix, offset])).reshape(image.shape)
+    return np.clip(changed, 0, 255)  # For float32; uint8 has saturated already.
+
+
+def _cut(
+    pixels: np.ndarray, corner: Sequence[int], window: Sequence[int], fill: float | Sequence[float]
+) -> np.ndarray:
+    """The window of `pixels` whose first pixel is `corner`, filled where it reaches outside."""
+    if tuple(window) == pixels.shape[:2]:
+        return pixels
+    (top, left), (height, width) = corner, window
+    inner = pixels[max(0, top) : top + height, max(0, left) : left + width]
+    above, before = max(0, -top), max(0, -left)
+    below, after = height - above - inner.shape[0], width - before - inner.shape[1]
+    if not (above or before or below or after):
+        return inner
+    fill = tuple(fill) if isinstance(fill, Sequence) else fill
+    border = cv2.copyMakeBorder(inner, above, below, before, after, cv2.BORDER_CONSTANT, value=fill)
+    return border.reshape(*window, *pixels.shape[2:])

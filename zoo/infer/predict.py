@@ -1,0 +1,183 @@
+"""From a picture of any size to a class id for every pixel.
+
+Everything before the argmax is linear in the logits: windows are blended, mirror images averaged
+and resized pictures brought back as logits, not as probabilities. So the order does not matter,
+evaluation's argmax of resized logits is the case of one window and no mirroring, and a constant
+added to all of a pixel's logits changes nothing, as it should.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from zoo.data.images import Preprocess
+from zoo.infer.tiles import Blend, Geometry, plan
+from zoo.ops.resize import resize_logits
+
+TILE = 512
+# Of a strip of logits at the picture's size: 16 MiB of float32.
+_STRIP = 2**22
+
+
+def predict(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    image: np.ndarray,
+    *,
+    preprocess: Preprocess,
+    tile: int | None = TILE,
+    overlap: int | None = None,
+    blend: Blend = "cosine",
+    flips: bool = False,
+) -> np.ndarray:
+    """Class ids of a picture, as evaluation would score them.
+
+    A picture with both sides up to `tile` is one call of the model at the picture's own size; JAX
+    compiles once for each size. Larger ones go through in tiles (see `zoo.infer.tiles.plan`), all
+    of one shape, and need memory for a strip of tiles' logits and no more. Where `preprocess`
+    resizes, the model always sees the whole picture at that size, as in training.
+
+    Args:
+        model: any of zoo.models' segmentation models, with its `stride` and `halo`.
+        variables: what the model is applied with; on the device already if they are used often.
+        image: [h, w, c] uint8, as `read_image` gives it.
+        tile: a multiple of model.stride; None never cuts.
+        overlap: pixels that neighbouring tiles share at least. None, the default, makes the result
+            that of the whole picture if half a tile is enough for it; less is faster.
+        blend: how tiles fade into each other, "cosine" or "linear".
+        flips: average with the prediction of the left-right mirror image. Twice the time.
+
+    Returns:
+        [h, w] int32.
+
+    Raises:
+        ValueError: a picture of another type, shape or number of channels; a tile and overlap that
+            do not fit the model.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
+        raise ValueError(
+            f"predict takes a picture [h, w, c] of uint8, as zoo.data.images.read_image gives; "
+            f"got {image.dtype} {image.shape}."
+        )
+    size = image.shape[:2]
+    x = preprocess(image)
+    ids = np.empty(size, np.int32)
+    if preprocess.size is not None:
+        strips = _resized_strips(predict_logits(model, variables, x, tile=None, flips=flips), size)
+    else:
+        strips = logit_strips(
+            model, variables, x, tile=tile, overlap=overlap, blend=blend, flips=flips
+        )
+    for top, logits in strips:
+        ids[top : top + len(logits)] = logits.argmax(-1)
+    return ids
+
+
+def predict_logits(
+    model: nn.Module, variables: Mapping[str, Any], x: np.ndarray, **options: Any
+) -> np.ndarray:
+    """Logits [h, w, k] float32 of a prepared picture [h, w, c]; options as `logit_strips`."""
+    strips = [logits for _, logits in logit_strips(model, variables, x, **options)]
+    return np.concatenate(strips)
+
+
+def logit_strips(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    x: np.ndarray,
+    *,
+    tile: int | None = TILE,
+    overlap: int | None = None,
+    blend: Blend = "cosine",
+    flips: bool = False,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Logits from top to bottom, each strip when no tile below can change it.
+
+    The border is padded with zeros, the mean colour, as models with padding "SAME" do themselves.
+    For those with "VALID" the picture is mirrored, the overlap-tile strategy of the U-Net paper.
+
+    Args:
+        x: [h, w, c] float32, normalised.
+        others: as `predict`.
+
+    Yields:
+        The strip's first row, and its logits [rows, w, k] float32.
+    """
+    variables = jax.device_put(variables)
+    geometry = _geometry(model, x.shape[-1])
+    options = {"tile": tile, "overlap": overlap, "blend": blend}
+    height, width = x.shape[:2]
+    rows, columns = (plan(side, geometry, **options) for side in (height, width))
+    padding = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    x = np.pad(x, padding, mode="reflect" if geometry.margin else "constant")
+    ends = (*rows.outputs[1:], height)
+    begun = None  # What the tiles above have added to this strip.
+    for top, at, end, row_weights in zip(
+        rows.starts, rows.outputs, ends, rows.weights, strict=True
+    ):
+        strip = None
+        for left, to, column_weights in zip(
+            columns.starts, columns.outputs, columns.weights, strict=True
+        ):
+            window = x[None, top : top + rows.window, left : left + columns.window]
+            logits = np.asarray(_logits(model, variables, window, flips))[0]
+            if strip is None:
+                strip = np.zeros((len(logits), width, logits.shape[-1]), np.float32)
+                if begun is not None:
+                    strip[: len(begun)] = begun
+            first, stop = max(-to, 0), min(width - to, len(column_weights))
+            logits = logits[:, first:stop] * column_weights[first:stop, None]
+            strip[:, to + first : to + stop] += logits * row_weights[:, None, None]
+        yield max(at, 0), strip[max(-at, 0) : end - at]
+        begun = strip[end - at :]
+
+
+def check_tiling(model: nn.Module, channels: int, *, tile: int | None, overlap: int | None) -> None:
+    """Raises ValueError where a tile and an overlap do not fit a model."""
+    if tile is not None:
+        plan(2 * tile, _geometry(model, channels), tile=tile, overlap=overlap)
+
+
+def input_side(model: nn.Module, channels: int) -> int:
+    """A height and width that the model takes. Raises ValueError where there is none."""
+    return _geometry(model, channels).legal
+
+
+@functools.partial(jax.jit, static_argnames=("model", "flips"))
+def _logits(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, flips: bool) -> jax.Array:
+    """[b, h, w, c] -> [b, h', w', k] float32, averaged with the mirror image's if asked."""
+    logits = model.apply(variables, x).astype(jnp.float32)
+    if flips:
+        mirrored = model.apply(variables, x[:, :, ::-1]).astype(jnp.float32)
+        logits = (logits + mirrored[:, :, ::-1]) / 2
+    return logits
+
+
+@functools.lru_cache(maxsize=16)  # The model is traced, which takes as long as a small picture.
+def _geometry(model: nn.Module, channels: int) -> Geometry:
+    """Stride, halo and margin; a model that takes few sides only is asked which."""
+    # Large enough to leave something, whatever the margin.
+    start = 2 * model.halo + model.stride
+    for side in range(start, start + model.stride):
+        image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+        try:
+            logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+        except ValueError as error:
+            refusal = error
+            continue
+        return Geometry(model.stride, model.halo, (side - logits.shape[1]) // 2, side)
+    raise refusal
+
+
+def _resized_strips(logits: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Brings logits [h, w, k] to a picture's size, a strip at a time."""
+    height, width = size
+    rows = max(_STRIP // (width * logits.shape[-1]), 1)
+    for top in range(0, height, rows):
+        part = (top, min(top + rows, height))
+        yield top, np.asarray(resize_logits(jnp.asarray(logits[None]), size, rows=part))[0]

@@ -1,0 +1,30 @@
+"""From `values, weights` to the loss."""
+
+import jax
+import jax.numpy as jnp
+
+
+def mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """`values.sum() / weights.sum()`, and 0 where the weights sum to 0.
+
+    On several devices the sums cross first and are divided once; this is for one.
+
+    Args:
+        values: float of any shape, multiplied by their weights already.
+        weights: of the same shape, >= 0.
+
+    Returns:
+        [] float32.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if values.shape != weights.shape:
+        raise ValueError(
+            f"mean takes values and weights of one shape, as a loss returns them; got "
+            f"{values.shape} and {weights.shape}."
+        )
+    total = weights.sum(dtype=jnp.float32)
+    # The divisor is masked, not only the quotient: 0 / 0 would leave nan in the gradient.
+    quotient = values.sum(dtype=jnp.float32) / jnp.where(total == 0, 1.0, total)
+    return jnp.where(total == 0, 0.0, quotient)

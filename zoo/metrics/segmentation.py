@@ -1,0 +1,112 @@
+"""Counts on the device, ratios on the host.
+
+A set is scored by the sum of its batches' confusion matrices, never by a mean of batches' scores.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.ops.labels import check_ids
+
+
+def confusion_matrix(
+    predictions: jax.Array, labels: jax.Array, num_classes: int, ignore_label: int
+) -> jax.Array:
+    """How often a pixel of class i (row) was called class j (column).
+
+    Args:
+        predictions: integers 0..num_classes-1, of any shape.
+        labels: integers of the same shape, 0..num_classes-1 or `ignore_label`.
+        ignore_label: pixels of this label are not counted, whatever the prediction.
+
+    Returns:
+        [k, k] int32, exact for up to 2**31 pixels; sums over batches belong in int64.
+
+    Raises:
+        ValueError: the shapes differ, a type is not integer, or an id is neither class nor void.
+            Under `jit` ids cannot be seen; there the data pipeline has refused such labels.
+    """
+    if predictions.shape != labels.shape:
+        raise ValueError(
+            f"confusion_matrix needs predictions and labels of one shape; got "
+            f"{predictions.shape} and {labels.shape}."
+        )
+    for name, ids in {"predictions": predictions, "labels": labels}.items():
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise ValueError(f"confusion_matrix needs integer {name}; got {ids.dtype}.")
+    check_ids("predictions", predictions, num_classes)
+    check_ids("labels", labels, num_classes, ignore_label)
+
+    labels = jnp.asarray(labels, jnp.int32)
+    cell = labels * num_classes + jnp.asarray(predictions, jnp.int32)
+    # Ignored pixels are counted too, in one more cell that is cut off.
+    cell = jnp.where(labels == ignore_label, num_classes**2, cell).ravel()
+    # A scatter: 4 ms for 8 x 360 x 480 pixels of 11 classes on one CPU core, where a product of
+    # one-hot matrices takes 160 ms, or 25 ms in chunks, and is exact below 2**24 only.
+    counts = jnp.zeros(num_classes**2 + 1, jnp.int32).at[cell].add(1)
+    return counts[:-1].reshape(num_classes, num_classes)
+
+
+def segmentation_scores(matrix: np.ndarray) -> dict[str, float | list[float]]:
+    """Scores of a confusion matrix, in float64 on the host.
+
+    With t the diagonal, n the row sums (pixels of the class) and m the column sums (pixels
+    called so):
+
+        iou = t / (n + m - t)         Jaccard index          mean_iou
+        class_accuracy = t / n        recall                 mean_class_accuracy
+        dice = 2 t / (n + m)          F1                     mean_dice
+        pixel_accuracy = sum t / sum n
+        frequency_weighted_iou = sum (n * iou) / sum n
+
+    as in Long, Shelhamer & Darrell, CVPR 2015, Sec. 5. A ratio 0 / 0 is nan and left out of its
+    mean: a class neither there nor predicted counts in no mean, one that is predicted but not
+    there has IoU and Dice 0 but no accuracy. An empty matrix scores nan throughout.
+
+    Args:
+        matrix: [k, k] counts; rows are the truth.
+
+    Returns:
+        "iou", "class_accuracy" and "dice": lists of k floats; the other names above: floats.
+
+    Raises:
+        ValueError: the matrix is not square, not of integers, or holds a negative count.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"segmentation_scores takes a matrix [k, k]; got {matrix.shape}.")
+    if not np.issubdtype(matrix.dtype, np.integer):
+        raise ValueError(f"segmentation_scores takes integer counts; got {matrix.dtype}.")
+    if matrix.size and matrix.min() < 0:
+        raise ValueError(
+            f"segmentation_scores takes counts >= 0; got {matrix.min()}. Add batches in int64."
+        )
+    matrix = matrix.astype(np.int64)
+    hit, truth, called = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    iou = _ratio(hit, truth + called - hit)
+    accuracy = _ratio(hit, truth)
+    dice = _ratio(2 * hit, truth + called)
+    present = truth > 0
+    return {
+        "mean_iou": _mean(iou),
+        "frequency_weighted_iou": float(_ratio((truth * iou)[present].sum(), truth.sum())),
+        "pixel_accuracy": float(_ratio(hit.sum(), truth.sum())),
+        "mean_class_accuracy": _mean(accuracy),
+        "mean_dice": _mean(dice),
+        "iou": iou.tolist(),
+        "class_accuracy": accuracy.tolist(),
+        "dice": dice.tolist(),
+    }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole in float64, nan where whole is 0."""
+    whole = np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
+
+
+def _mean(scores: np.ndarray) -> float:
+    """Mean of the numbers, nan where there is none."""
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if known.size else float("nan")

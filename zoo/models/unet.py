@@ -1,0 +1,162 @@
+"""U-Net: an encoder, a decoder, and a skip at every size.
+
+Ronneberger, Fischer & Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
+MICCAI 2015, arXiv:1505.04597. Departures:
+
+- `padding` is "SAME" unless asked; "VALID" is the paper's network, 572 px to 388.
+- One dropout, behind the lowest block. The paper says "at the end of the contracting path" and
+  gives no rate; 0.5 is that of the authors' Caffe release.
+- Down by pooling as the paper, or by a 2x2 convolution of stride 2 (`down="conv"`).
+- Batch norm by choice; the paper has none. It is between convolution and ReLU.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.models.layers import ConvBlock, UpConvolution, he_normal
+from zoo.ops.crop import centre_crop
+from zoo.ops.pool import max_pool_2x2
+
+_CHOICES = {
+    "padding": ("SAME", "VALID"),
+    "dtype": ("float32", "bfloat16"),
+    "norm": (None, "batch"),
+    "down": ("pool", "conv"),
+}
+
+
+class UNet(nn.Module):
+    """Logits of every pixel.
+
+    With padding "SAME" any size works: the picture is padded with zeros at the bottom and the
+    right to a multiple of 2**depth, and the logits are cropped back. (Batch norm counts the
+    padding when it trains; sizes that are multiples avoid it.)
+    """
+
+    num_classes: int
+    width: int = 64  # Features at full size; they double at every level.
+    depth: int = 4  # Times the size is halved, and the number of skips.
+    padding: Literal["SAME", "VALID"] = "SAME"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # Of the computation.
+    norm: Literal["batch"] | None = None
+    dropout_rate: float = 0.5
+    down: Literal["pool", "conv"] = "pool"
+    axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
+
+    @property
+    def stride(self) -> int:
+        """Shifting the image by this many pixels shifts the logits alike, away from borders."""
+        return 2**self.depth
+
+    @property
+    def halo(self) -> int:
+        """Pixels on each side of an output pixel that it can depend on, once trained.
+
+        From below: a block reaches 2 px, r on one level is 2r + 1 on the level above (one more
+        for the side of its 2x2 block a pixel lies on), and two blocks add 4.
+        """
+        return 7 * 2**self.depth - 5
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] float -> logits [b, h', w', num_classes] float32.
+
+        h' = h with padding "SAME" and h - 12 * 2**depth + 8 with "VALID".
+
+        Raises:
+            ValueError: a field or the image's rank, type or size is impossible.
+        """
+        self._check(image)
+        height, width = image.shape[1:3]
+        x = image.astype(self.dtype)
+        if self.padding == "SAME":
+            x = jnp.pad(x, ((0, 0), (0, -height % self.stride), (0, -width % self.stride), (0, 0)))
+
+        def block(level: int, name: str) -> ConvBlock:
+            features = self.width * 2**level
+            return ConvBlock(
+                features,
+                self.padding,
+                self.norm,
+                self.dtype,
+                self.axis_name,
+                name=f"{name}_{level}",
+            )
+
+        skips = []
+        for level in range(self.depth):
+            x = block(level, "encoder")(x, train=train)
+            skips.append(x)
+            x = self._down(x, level)
+        x = block(self.depth, "encoder")(x, train=train)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        for level in reversed(range(self.depth)):
+            x = UpConvolution(self.width * 2**level, self.dtype, name=f"up_{level}")(x)
+            x = jnp.concatenate([centre_crop(skips[level], x.shape[1:3]), x], axis=-1)
+            x = block(level, "decoder")(x, train=train)
+        if self.padding == "SAME":
+            x = x[:, :height, :width]
+        # float32, or bfloat16 would round the logits to 8 bits.
+        head = nn.Conv(self.num_classes, (1, 1), kernel_init=he_normal, name="head")
+        return head(x.astype(jnp.float32))
+
+    def _down(self, x: jax.Array, level: int) -> jax.Array:
+        """[b, h, w, c] -> [b, h / 2, w / 2, c]."""
+        if self.down == "pool":
+            return max_pool_2x2(x)
+        conv = nn.Conv(
+            x.shape[-1],
+            (2, 2),
+            (2, 2),
+            padding="VALID",
+            dtype=jnp.dtype(self.dtype),
+            kernel_init=he_normal,
+            name=f"down_{level}",
+        )
+        return conv(x)
+
+    def _check(self, image: jax.Array) -> None:
+        for field, choices in _CHOICES.items():
+            if getattr(self, field) not in choices:
+                raise ValueError(
+                    f"UNet.{field} must be one of {', '.join(map(str, choices))}; "
+                    f"got {getattr(self, field)!r}."
+                )
+        for field, least in {"num_classes": 2, "width": 1, "depth": 1}.items():
+            if getattr(self, field) < least:
+                raise ValueError(
+                    f"UNet.{field} must be at least {least}; got {getattr(self, field)}."
+                )
+        if not 0.0 <= self.dropout_rate < 1.0:
+            raise ValueError(f"UNet.dropout_rate must be in [0, 1); got {self.dropout_rate}.")
+        if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
+            raise ValueError(
+                f"UNet takes a batch of float images [b, h, w, c]; got {image.dtype} "
+                f"{image.shape}. Add a batch axis, or normalise as in training."
+            )
+        if 0 in image.shape:
+            raise ValueError(f"UNet takes images of at least one pixel; got {image.shape}.")
+        if self.padding == "VALID":
+            for side in image.shape[1:3]:
+                self._check_valid(side)
+
+    def _check_valid(self, side: int) -> None:
+        """Legal sides are 2**depth * n + 4 * (2**depth - 1), n the lowest block's input."""
+        # What is lost in all is 12 * 2**depth - 8, and one pixel at least must be left.
+        offset, lost = 4 * (self.stride - 1), 12 * self.stride - 8
+        smallest = lost + 1 + (offset - lost - 1) % self.stride
+        below = side - (side - offset) % self.stride
+        if side == below and side >= smallest:
+            return
+        what = f'UNet(depth={self.depth}, padding="VALID") cannot take {side} px'
+        if side < smallest:
+            raise ValueError(
+                f"{what}: nothing would be left; the smallest legal size is {smallest}."
+            )
+        raise ValueError(
+            f"{what}: a pooling would meet an odd side; the nearest legal sizes are {below} and "
+            f"{below + self.stride}."
+        )

@@ -1,0 +1,1 @@
+"""Training: configuration, step, devices, loop, checkpoints and logs."""

@@ -1,0 +1,226 @@
+"""Checkpoints by Orbax: the whole state, the step, and a JSON of what it is.
+
+Saved asynchronously from a host copy, so that training goes on at once. Batches depend on
+(seed, step) alone, hence no iterator is saved. Kept are the latest two (a file that cannot be read
+falls back on the one before) and the best by score.
+"""
+
+import contextlib
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import flax
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from zoo.train.state import TrainState
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+    """A pytree as {"params/down_0/conv/kernel": array}; names survive library versions."""
+    leaves = flax.traverse_util.flatten_dict(flax.serialization.to_state_dict(tree), sep="/")
+    return {name: leaf for name, leaf in leaves.items() if leaf is not None}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from warning that a folder it was told to open read-only is read-only."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class _KeepBest(policies.PreservationPolicy):
+    """Keeps one step for its score.
+
+    Orbax's own BestN reads a file of scores from every step when a folder is opened, so that one
+    damaged file would make all the others unreadable.
+    """
+
+    def __init__(self):
+        self.step: int | None = None
+
+    def should_preserve(self, checkpoints, *, context):
+        return [info.step == self.step for info in checkpoints]
+
+
+class Checkpoints:
+    """The folder `checkpoints` of a workdir."""
+
+    def __init__(self, workdir: str | os.PathLike, *, read_only: bool = False):
+        self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
+        self._best = _KeepBest()
+        keep = policies.AnyPreservationPolicy([policies.LatestN(2), self._best])
+        with _quiet():
+            self._manager = ocp.CheckpointManager(
+                self.folder,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=keep, read_only=read_only, create=not read_only
+                ),
+                item_names=("state", "meta"),
+            )
+
+    def steps(self) -> list[int]:
+        """The steps that were saved whole, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+        """Starts to write a host copy of a state; a save still under way is waited for.
+
+        Args:
+            meta: JSON; `meta["best"]` is None or {"step": ..., "score": ...}, the step to keep.
+
+        Raises:
+            OSError, ValueError: of the save before, such as a full disk.
+        """
+        self._best.step = meta["best"] and meta["best"]["step"]
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(_flat(state)), meta=ocp.args.JsonSave(meta)
+            ),
+            force=True,
+        )
+
+    def read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays by flat name, and the meta, of a step. Raises whatever Orbax does."""
+        read = self._manager.restore(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
+        )
+        return {k: np.asarray(v) for k, v in read.state.items()}, read.meta
+
+    def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any], list[str]] | None:
+        """The latest state that can be read, on the host.
+
+        A step whose files cannot be read is moved to `unreadable/` beside the folder, nothing
+        is deleted, and the one before is tried.
+
+        Args:
+            target: a state of the right structure, shapes and dtypes.
+
+        Returns:
+            State, meta and a line for each step that was passed over; None where none was saved.
+
+        Raises:
+            ValueError: a checkpoint of another model, or steps were saved and none can be read.
+        """
+        passed = []
+        for step in reversed(self.steps()):
+            try:
+                arrays, meta = self.read(step)
+            except Exception as error:  # noqa: BLE001  Corruption raises a dozen types.
+                passed.append(f"step {step} cannot be read ({_first_line(error)})")
+                self._set_aside(step)
+                continue
+            return _fill(target, arrays, self.folder / str(step)), meta, passed
+        if passed:
+            raise ValueError(
+                f"No checkpoint in {self.folder} can be read: {'; '.join(passed)}. They now lie in "
+                f"{self.folder.parent / 'unreadable'}; launch with another --workdir to begin anew."
+            )
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.folder.parent / "unreadable"
+        if jax.process_index() == 0:
+            aside.mkdir(exist_ok=True)
+            taken = len(list(aside.glob(f"{step}*")))
+            (self.folder / str(step)).rename(aside / (f"{step}-{taken}" if taken else str(step)))
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Until the save under way is whole. Raises OSError where it failed."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then lets go of the threads."""
+        self._manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+
+
+def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any:
+    """`target` with the arrays of a checkpoint in its leaves; every name, shape and dtype fits."""
+
+    def words(leaf):
+        return "nothing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
+
+    leaves = _flat(target)
+    for name in sorted(leaves.keys() | arrays.keys()):
+        ours, saved = words(leaves.get(name)), words(arrays.get(name))
+        if ours != saved:
+            raise ValueError(
+                f"{where} does not fit the model: {name} is {saved} there and {ours} here; "
+                f"use the experiment it was trained with, or another --workdir."
+            )
+    tree = flax.serialization.to_state_dict(target)
+    tree = flax.traverse_util.flatten_dict(tree, keep_empty_nodes=True, sep="/")
+    tree = flax.traverse_util.unflatten_dict({**tree, **arrays}, sep="/")
+    return flax.serialization.from_state_dict(target, tree)
+
+
+def load_variables(
+    workdir: str | os.PathLike, *, which: Literal["best", "latest"] = "best"
+) -> tuple[dict[str, Any], int]:
+    """The variables to predict with, from a workdir: averaged parameters where it keeps them.
+
+    Returns:
+        {"params": ..., "batch_stats": ... where the model has them} of NumPy arrays, and the step.
+
+    Raises:
+        ValueError: nothing was saved, or the files cannot be read.
+    """
+    if which not in ("best", "latest"):
+        raise ValueError(f"which must be 'best' or 'latest'; got {which!r}.")
+    folder = pathlib.Path(workdir) / "checkpoints"
+    if not folder.is_dir():
+        raise ValueError(f"{workdir} holds no checkpoints; train there first.")
+    checkpoints = Checkpoints(workdir, read_only=True)
+    step = max(checkpoints.steps(), default=None)
+    if step is None:
+        raise ValueError(f"{folder} holds no finished checkpoint; train there first.")
+    try:
+        arrays, meta = checkpoints.read(step)
+        if which == "best" and meta["best"] and meta["best"]["step"] != step:
+            step = meta["best"]["step"]
+            arrays, _ = checkpoints.read(step)
+    except Exception as error:
+        raise ValueError(
+            f"{folder / str(step)} cannot be read ({_first_line(error)}); launch the run again: it "
+            f"goes on from the last checkpoint that can."
+        ) from error
+    finally:
+        checkpoints.close()
+    tree = flax.traverse_util.unflatten_dict(arrays, sep="/")
+    variables = {"params": tree["ema"] if tree.get("ema") else tree["params"]}
+    if tree.get("batch_stats"):
+        variables["batch_stats"] = tree["batch_stats"]
+    return variables, step
+
+
+def check_fits(target: Any, found: Any, where: str | os.PathLike) -> None:
+    """Raises ValueError naming the first tensor of `found` that is not as in `target`."""
+    _fill(target, _flat(found), where)
+
+
+def adopt(variables: dict[str, Any], source: str | os.PathLike) -> dict[str, Any]:
+    """Fresh `variables` with every tensor replaced by that of another run's workdir.
+
+    Raises:
+        ValueError: the first tensor whose name or shape differs, or `source` holds no run.
+    """
+    found, step = load_variables(source)
+    return _fill(variables, _flat(found), pathlib.Path(source) / "checkpoints" / str(step))

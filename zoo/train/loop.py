@@ -1,0 +1,229 @@
+"""Training and evaluation, from an experiment to a workdir full of results.
+
+batch(seed, step) -> step -> log, evaluation, checkpoint. A relaunch of the same workdir goes on
+from the latest checkpoint, bit for bit as if it had never stopped.
+"""
+
+import os
+import pathlib
+import signal
+import threading
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from zoo.train import checkpoint, config, logs
+from zoo.train.config import Experiment
+from zoo.train.logs import Log
+from zoo.train.parallel import Layout, to_host
+from zoo.train.run import Run
+from zoo.train.state import TrainState
+
+SHOWN = 6  # Examples in the figures.
+
+
+class Diverged(ValueError):
+    """The loss is no longer a number."""
+
+
+class Interrupted(Exception):
+    """A signal asked to stop; the state is saved."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"Stopped by {signal.Signals(signum).name}; step {step} is saved.")
+        self.signum = signum
+
+
+def train(
+    name: str, experiment: Experiment, workdir: str | os.PathLike, layout: Layout
+) -> dict[str, Any]:
+    """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
+
+    Args:
+        name: what the experiment is called; kept in the workdir.
+
+    Returns:
+        `step`, `split` and the scores by name.
+
+    Raises:
+        ValueError: bad input, before the workdir is touched.
+        Diverged: the loss became nan or infinite; the last good checkpoint stands.
+        Interrupted: after SIGINT or SIGTERM.
+    """
+    workdir = pathlib.Path(workdir)
+    config.check_same(workdir, name, experiment)
+    run = Run(experiment, layout)
+    for split in (experiment.data.validation_split, experiment.split):
+        run.source(split)
+    fresh = run.initial_state()
+    if experiment.init_from is not None:
+        adopted = checkpoint.adopt(fresh.variables(), experiment.init_from)
+        fresh = fresh.replace(
+            params=adopted["params"],
+            batch_stats=adopted.get("batch_stats", {}),
+            ema=None if fresh.ema is None else adopted["params"],
+        )
+    if jax.process_index() == 0:
+        config.write_experiment(workdir, name, experiment, run.info)
+        logs.write_environment(workdir, experiment.seed)
+
+    checkpoints = checkpoint.Checkpoints(workdir)
+    try:
+        state, meta, passed = checkpoints.restore(fresh) or (fresh, {"best": None, "stale": 0}, [])
+        start = int(state.step)
+        with (
+            Log(workdir, steps=experiment.steps, start=start, headline=run.task.headline) as log,
+            _Signals() as signals,
+        ):
+            for line in passed:
+                log.say(f"Warning: {line}; going on from the checkpoint before it.")
+            if start:
+                log.say(f"Going on in {workdir} from step {start} of {experiment.steps}.")
+            state = layout.put(state)
+            _train_steps(run, state, meta, checkpoints, log, signals)
+            checkpoints.wait()
+            return _finish(run, workdir, log)
+    finally:
+        checkpoints.close()
+
+
+def _train_steps(
+    run: Run, state: TrainState, meta: dict, checkpoints, log: Log, signals: "_Signals"
+) -> None:
+    """Steps until the end, early stopping or a signal."""
+    config, start = run.experiment, int(state.step)
+    if start >= config.steps or _gave_up(config, meta):
+        return
+    batches, unchecked, counted, clock = run.batches(start), [], start + 1, 0.0
+    for step in range(start + 1, config.steps + 1):
+        state, metrics = run.train_step(state, run.layout.split(next(batches)))
+        unchecked.append(metrics)
+        if step == start + 1:  # The compilation is not counted in images per second.
+            jax.block_until_ready(state)
+            clock = time.perf_counter()
+        stops = signals.received is not None
+        evaluates = step % config.eval_every == 0 or step == config.steps
+        saves = evaluates or stops or step % config.checkpoint_every == 0
+        if not saves and step % config.log_every:
+            continue
+
+        values = _finite(jax.device_get(unchecked), step, checkpoints)
+        unchecked = []
+        if step > counted:
+            images = (step - counted) * config.data.batch_size
+            values["images_per_second"] = images / (time.perf_counter() - clock)
+        if step % config.log_every == 0 or step == config.steps:
+            log.train(step, {**values, "learning_rate": float(run.learning_rate(step - 1))})
+        if evaluates:
+            split = config.data.validation_split
+            scores = run.task.scores(run.sums(state.variables(), split))
+            log.evaluation(step, split, scores)
+            meta = _judged(meta, step, scores[run.task.headline])
+        if saves:
+            checkpoints.save(to_host(state), meta)
+        if stops:
+            checkpoints.wait()
+            raise Interrupted(signals.received, step)
+        if _gave_up(config, meta):
+            log.say(
+                f"Stopping early at step {step}: {run.task.headline} has not improved in the last "
+                f"{meta['stale']} evaluations (patience={config.patience})."
+            )
+            return
+        clock, counted = time.perf_counter(), step
+
+
+def _judged(meta: dict, step: int, score: float) -> dict:
+    """The best so far, and how many evaluations in a row were no better; nan never is."""
+    if not np.isnan(score) and (meta["best"] is None or score > meta["best"]["score"]):
+        return {"best": {"step": step, "score": score}, "stale": 0}
+    return {**meta, "stale": meta["stale"] + 1}
+
+
+def _gave_up(config: Experiment, meta: dict) -> bool:
+    return config.patience is not None and meta["stale"] >= config.patience
+
+
+def _finite(metrics: list[dict[str, np.ndarray]], step: int, checkpoints) -> dict[str, float]:
+    """The metrics of the last step, as floats; every step since the last look is checked."""
+    for at, values in enumerate(metrics, start=step - len(metrics) + 1):
+        if not all(np.isfinite(value) for value in values.values()):
+            checkpoints.wait()
+            good = max(checkpoints.steps(), default=None)
+            kept = "none was saved yet" if good is None else f"step {good} is kept"
+            words = ", ".join(f"{k} {float(v):g}" for k, v in values.items())
+            raise Diverged(
+                f"Step {at} gave {words}; stopped, and the last good checkpoint stands ({kept}). "
+                f"Try a lower optimizer.learning_rate, optimizer.clip_norm=1, a longer "
+                f"optimizer.warmup_steps, or model.dtype=float32, in another --workdir."
+            )
+    return {name: float(value) for name, value in metrics[-1].items()}
+
+
+def _finish(run: Run, workdir: pathlib.Path, log: Log) -> dict[str, Any]:
+    """Scores the best checkpoint, draws the figures and says where everything lies."""
+    split, headline = run.experiment.split, run.task.headline
+    variables, step = checkpoint.load_variables(workdir, which="best")
+    sums = run.sums(run.layout.put(variables), split)
+    scores = run.task.scores(sums)
+    if jax.process_index() == 0:
+        records = logs.read_metrics(workdir)
+        if not any(r["step"] == step and r["split"] == split for r in records):
+            log.evaluation(step, split, scores)
+        figures = workdir / "figures"
+        examples = run.examples(variables, split, SHOWN)
+        run.task.draw(figures, records, sums, examples)
+        log.images(step, {split: run.task.overlay(examples)})
+        log.say(
+            f"{headline} {scores[headline]:.4f} on {split}, at the best step, {step}.\n"
+            f"Scores, checkpoints and pictures are in {workdir}; see {figures}.\n"
+            f"Next: python -m zoo predict {workdir} IMAGE... --out predictions"
+        )
+    return {"step": step, "split": split, **scores}
+
+
+def evaluate(
+    experiment: Experiment, workdir: str | os.PathLike, layout: Layout, *, which: str = "best"
+) -> dict[str, Any]:
+    """Scores the checkpoint of a workdir on `experiment.split`; writes nothing.
+
+    Args:
+        which: "best" by validation score, or "latest".
+
+    Returns:
+        `step`, `split` and the scores by name.
+
+    Raises:
+        ValueError: no checkpoint, an unknown split, or a model of other shapes.
+    """
+    variables, step = checkpoint.load_variables(workdir, which=which)
+    run = Run(experiment, layout, trains=False)
+    fresh = jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())
+    checkpoint.check_fits(fresh, variables, workdir)
+    scores = run.task.scores(run.sums(layout.put(variables), experiment.split))
+    return {"step": step, "split": experiment.split, **scores}
+
+
+class _Signals:
+    """Remembers SIGINT and SIGTERM, so that a step is never cut; a second one is not caught."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self):
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python delivers signals to the main thread alone.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._before[signum] = signal.signal(signum, self._remember)
+        return self
+
+    def _remember(self, signum, frame):
+        self.received = signum
+        self.__exit__()
+
+    def __exit__(self, *_):
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)

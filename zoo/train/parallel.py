@@ -1,0 +1,107 @@
+"""The devices: how a per-device program is mapped over them and fed. No other file knows.
+
+Two dispatchers with one meaning: `jax.pmap`, and `jax.jit` of a `shard_map` over a mesh. The state
+is the same on every device, a batch is split along its first axis. One process or many.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+AXIS = "devices"  # The mapped axis; batch norm and `psum` name it.
+HOW = ("jit", "pmap")
+
+
+class Layout:
+    """All devices of all processes as one mapped axis.
+
+    Args:
+        how: "jit" (a shard_map over a mesh; the default: a dispatch of a tiny step takes 0.1 ms
+            against pmap's 0.5 on CPU) or "pmap".
+        devices: the devices to use; all by default.
+    """
+
+    def __init__(self, how: str = "jit", devices: list[jax.Device] | None = None):
+        if how not in HOW:
+            raise ValueError(f"parallel must be one of {', '.join(HOW)}; got {how!r}.")
+        self.how = how
+        self.devices = list(devices or jax.devices())
+        self.count = len(self.devices)
+        local = [d for d in self.devices if d.process_index == jax.process_index()]
+        self.local_count = len(local)
+        self._mesh = _mesh(self.devices)
+        # pmap's arrays live on the devices of one process.
+        home = self._mesh if how == "jit" else _mesh(local)
+        self._replicated = NamedSharding(home, PartitionSpec())
+        self._split = NamedSharding(home, PartitionSpec(AXIS))
+
+    def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
+        """Raises ValueError where a global batch does not fall into equal parts."""
+        unit = self.count * accumulate
+        if batch_size % unit == 0:
+            return
+        near = max(round(batch_size / unit), 1) * unit
+        parts = f"{self.count} device{'s' if self.count > 1 else ''}"
+        if accumulate > 1:
+            parts += f" x optimizer.accumulate={accumulate}"
+        raise ValueError(
+            f"data.batch_size={batch_size} does not divide by {parts}; the nearest that does "
+            f"is {near}."
+        )
+
+    def map(self, step: Callable, *, donate: bool = False) -> Callable:
+        """Maps `step(state, batch, axis_name)`; feed it with `put` and `split`.
+
+        With `donate` the state's memory is used again: the old state must not be.
+        """
+        program = functools.partial(step, axis_name=AXIS)
+        donated = (0,) if donate else ()
+        if self.how == "pmap":
+            devices = None if self.devices == jax.devices() else self.devices
+            return jax.pmap(
+                program,
+                AXIS,
+                in_axes=(None, 0),
+                out_axes=None,
+                devices=devices,
+                donate_argnums=donated,
+            )
+        # check_vma=False: with it, a gradient followed by psum is `count` times too large.
+        mapped = jax.shard_map(
+            program,
+            mesh=self._mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )
+        return jax.jit(mapped, donate_argnums=donated)
+
+    def put(self, tree: Any) -> Any:
+        """Host arrays, alike in every process -> the same on every device."""
+
+        def put(x):
+            x = np.array(x)
+            return jax.make_array_from_process_local_data(self._replicated, x, x.shape)
+
+        return jax.tree.map(put, tree)
+
+    def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """This process's rows of a batch -> rows spread over its devices."""
+        if self.how == "pmap":
+            n = self.local_count
+            return {k: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for k, x in batch.items()}
+        return {k: jax.make_array_from_process_local_data(self._split, x) for k, x in batch.items()}
+
+
+def _mesh(devices: list[jax.Device]) -> jax.sharding.Mesh:
+    auto = (jax.sharding.AxisType.Auto,)  # The default in newer JAX, Explicit, fits no pmap.
+    return jax.make_mesh((len(devices),), (AXIS,), devices=devices, axis_types=auto)
+
+
+def to_host(tree: Any) -> Any:
+    """Replicated device arrays -> NumPy copies that no donation can touch."""
+    return jax.tree.map(lambda x: np.array(x.addressable_data(0)), tree)
