@@ -122,9 +122,13 @@ def eval_batches(
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w] uint8 -> [*size], each pixel the nearest one's."""
-    # Not INTER_NEAREST, which takes the pixel at the corner, half a step up and to the left.
-    return cv2.resize(label, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    """[h, w] uint8 -> [*size], each pixel the nearest one's (centres half a pixel in, as Pillow)."""
+    # By integers: OpenCV's INTER_NEAREST takes the pixel half a step up and to the left, and which
+    # one its INTER_NEAREST_EXACT takes depends on OpenCV's version and the processor.
+    rows, columns = (
+        (2 * np.arange(to) + 1) * was // (2 * to) for to, was in zip(size, label.shape, strict=True)
+    )
+    return label[np.ix_(rows, columns)]
 
 
 def _rows(batch_size: int, process_count: int) -> int:

@@ -1,0 +1,150 @@
+"""Networks that turn a picture into a point, and pairs of pictures into a verdict.
+
+`SiameseEncoder` is the small network of the course; `ResidualEncoder` the strong one: He et al.,
+"Identity Mappings in Deep Residual Networks", arXiv:1603.05027, with full pre-activation. Departures
+from it: the first convolution keeps the size, as the pictures are small; batch norm as in
+`zoo.models.layers`. `SiameseVerifier` joins two branches with one set of parameters: Bromley et
+al., "Signature Verification using a Siamese Time Delay Neural Network", NIPS 1993.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.models.layers import he_normal
+from zoo.ops.distance import safe_sqrt
+
+
+class SiameseEncoder(nn.Module):
+    """Twice a 2x2 convolution, ReLU, pooling and dropout; then the mean over space, and dense."""
+
+    features: int = 48  # Of the embedding.
+    width: int = 64  # Channels of both convolutions.
+    dropout_rate: float = 0.3
+    normalize: bool = False  # To length 1; a vector of zeros stays one.
+    dtype: str = "float32"  # Of the computation; parameters are float32.
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] -> [b, features] float32; any size from 1x1."""
+        for _ in range(2):
+            x = nn.relu(nn.Conv(self.width, (2, 2), dtype=jnp.dtype(self.dtype))(x))
+            x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = nn.Dense(self.features)(x.astype(jnp.float32).mean((1, 2)))
+        return _normalized(x) if self.normalize else x
+
+
+class ResidualEncoder(nn.Module):
+    """Stages of pre-activation residual blocks, each at half the size and twice the channels."""
+
+    features: int = 128  # Of the embedding.
+    width: int = 32  # Channels of the first stage.
+    depth: int = 3  # Stages.
+    blocks: int = 1  # Residual blocks a stage.
+    dropout_rate: float = 0.0  # Before the last layer.
+    normalize: bool = False  # To length 1; a vector of zeros stays one.
+    dtype: str = "float32"  # Of the computation; parameters and statistics are float32.
+    axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] -> [b, features] float32; any size from 1x1."""
+        x = _conv(self.width, 3, 1, self.dtype)(x)
+        for stage in range(self.depth):
+            for block in range(self.blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = ResidualBlock(
+                    self.width * 2**stage, stride, dtype=self.dtype, axis_name=self.axis_name
+                )(x, train=train)
+        x = _batch_norm(train, self.dtype, self.axis_name)(x)
+        x = nn.relu(x).astype(jnp.float32).mean((1, 2))
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = nn.Dense(self.features)(x)
+        return _normalized(x) if self.normalize else x
+
+
+class ResidualBlock(nn.Module):
+    """Batch norm, ReLU and 3x3 convolution, twice, added to what came in."""
+
+    features: int
+    stride: int = 1
+    dtype: str = "float32"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] -> [b, ceil(h / stride), ceil(w / stride), features]."""
+        y = nn.relu(_batch_norm(train, self.dtype, self.axis_name)(x))
+        # A shortcut that changes the shape starts after the first activation, as in the paper's
+        # code; any other is the identity.
+        if self.stride > 1 or x.shape[-1] != self.features:
+            x = _conv(self.features, 1, self.stride, self.dtype)(y)
+        y = _conv(self.features, 3, self.stride, self.dtype)(y)
+        y = nn.relu(_batch_norm(train, self.dtype, self.axis_name)(y))
+        return x + _conv(self.features, 3, 1, self.dtype)(y)
+
+
+class SiameseVerifier(nn.Module):
+    """Two pictures through one encoder -> the logit that they show the same.
+
+    `compare="euclidean"` weighs the distance of the two embeddings by one dense unit;
+    "absolute" weighs each |f1 - f2| by its own (Koch, Zemel & Salakhutdinov, "Siamese Neural
+    Networks for One-shot Image Recognition", 2015, Sec. 3.1, there of sigmoid features).
+    """
+
+    encoder: nn.Module  # Embeds a picture: `SiameseEncoder` or `ResidualEncoder`.
+    compare: Literal["euclidean", "absolute"] = "euclidean"
+
+    def setup(self):
+        if self.compare not in ("euclidean", "absolute"):
+            raise ValueError(
+                f'SiameseVerifier.compare must be "euclidean" or "absolute"; got {self.compare!r}.'
+            )
+        self.head = nn.Dense(1)
+
+    def __call__(self, x: jax.Array, y: jax.Array, *, train: bool = False) -> jax.Array:
+        """Pictures [b, h, w, c], both of one shape -> logits [b] float32; over 0 is "same"."""
+        if x.shape != y.shape:
+            raise ValueError(
+                f"SiameseVerifier compares pictures of one shape; got {x.shape} and {y.shape}."
+            )
+        # One call: batch norm sees both branches, and their gradients add up in one tree.
+        both = self.encoder(jnp.concatenate([x, y]), train=train)
+        return self.verdict(*jnp.split(both, 2))
+
+    def embed(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] -> [b, d] float32."""
+        return self.encoder(x, train=train)
+
+    def verdict(self, x: jax.Array, y: jax.Array) -> jax.Array:
+        """Embeddings [..., d] -> logits [...] float32."""
+        difference = x - y
+        if self.compare == "absolute":
+            return self.head(jnp.abs(difference))[..., 0]
+        return self.head(safe_sqrt(jnp.square(difference).sum(-1, keepdims=True)))[..., 0]
+
+
+def _normalized(x: jax.Array) -> jax.Array:
+    """Rows of length 1, at any scale: what is squared is at most 1."""
+    x = x / jnp.maximum(jnp.abs(x).max(-1, keepdims=True), 1e-30)
+    return x / jnp.maximum(safe_sqrt(jnp.square(x).sum(-1, keepdims=True)), 1e-30)
+
+
+def _conv(features: int, side: int, stride: int, dtype: str) -> nn.Conv:
+    return nn.Conv(
+        features,
+        (side, side),
+        (stride, stride),
+        use_bias=False,
+        dtype=jnp.dtype(dtype),
+        kernel_init=he_normal,
+    )
+
+
+def _batch_norm(train: bool, dtype: str, axis_name: str | None) -> nn.BatchNorm:
+    return nn.BatchNorm(
+        not train, momentum=0.9, epsilon=1e-5, dtype=jnp.dtype(dtype), axis_name=axis_name
+    )
