@@ -3,6 +3,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import scipy.ndimage
 
 from zoo.data.augment import Augment, augment, displacement
 
@@ -13,6 +14,7 @@ GEOMETRY = {
     "turns": Augment(turns=True),
     "scale": Augment(scale=(0.5, 2.0)),
     "elastic": Augment(elastic_sigma=4.0),
+    "affine": Augment(rotate=20.0, shear=0.2, shift=0.1),
     "all": Augment(flip=True, flip_vertical=True, turns=True, scale=(0.5, 2.0), elastic_sigma=4.0),
 }
 
@@ -39,7 +41,7 @@ def test_image_and_label_stay_aligned(name, crop, dtype):
         got, ids = apply(image, label, GEOMETRY[name], seed=seed, crop=crop)
         assert got.shape == (*(crop or label.shape), 3) and ids.shape == got.shape[:2]
         assert got.dtype == dtype and ids.dtype == np.uint8
-        if name in ("scale", "elastic", "all"):
+        if name in ("scale", "affine", "elastic", "all"):
             # The picture is interpolated: pixels mix labels where two touch, and there alone.
             around = cv2.copyMakeBorder(ids, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=99)
             around = np.lib.stride_tricks.sliding_window_view(around, (5, 5))
@@ -242,3 +244,32 @@ def test_refuses_sizes_that_differ():
 def test_refuses_impossible_settings(field, value):
     with pytest.raises(ValueError, match=f"data.augment.{field} must"):
         Augment(**{field: value})
+
+
+def test_rotation_slant_and_shift_are_the_affine_map_they_say():
+    """Against scipy's affine transform, with the drawn numbers repeated."""
+    rng = np.random.default_rng(3)
+    image = scipy.ndimage.gaussian_filter(rng.uniform(0, 255, (30, 40)), 2)[..., None]
+    config = Augment(rotate=30, shear=0.2, shift=0.1)
+    got, void = augment(
+        image.astype(np.float32),
+        np.zeros((30, 40), np.uint8),
+        np.random.default_rng(0),
+        config,
+        crop=None,
+        ignore_label=255,
+        fill=(0.0,),
+    )
+    draws = np.random.default_rng(0)
+    draws.uniform(size=1), draws.normal(size=18)  # The zoom, and the elastic nodes.
+    angle, slant, up, left = draws.uniform(-1, 1, 4) * (np.radians(30), 0.2, 3, 4)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.array([[1, 0], [slant, 1]])
+    centre = np.array([14.5, 19.5])
+    offset = centre - matrix @ (centre + np.array([up, left]))
+    want = scipy.ndimage.affine_transform(image[..., 0], matrix, offset, order=1)
+    inside = scipy.ndimage.affine_transform(np.ones((30, 40)), matrix, offset, order=1) > 0.99
+    assert 0.5 < inside.mean() < 0.95 and np.abs(want - image[..., 0])[inside].max() > 30
+    # OpenCV interpolates on a grid of 1/32 pixel.
+    assert np.abs(got[..., 0] - want)[inside].max() < 1.5
+    assert (void[inside] == 0).all() and (void == 255).any()

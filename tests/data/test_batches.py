@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from zoo.data.augment import Augment
-from zoo.data.batches import Subset, eval_batches, iterate, resize_label, train_batches
+from zoo.data.batches import eval_batches, iterate, resize_label, train_batches
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
 
@@ -309,14 +309,3 @@ def test_resized_label_is_pillows_nearest(size):
         ramp = np.broadcast_to(line[:, None] if axis == 0 else line, label.shape).astype(np.uint8)
         seen = np.moveaxis(resize_label(ramp, size), axis, 0)[border, 0]
         np.testing.assert_array_equal(seen, place[border] % 251)
-
-
-def test_subset_is_the_first_examples():
-    source = pictures(*[(4, 4)] * 5)
-    subset = Subset(source, 3)
-    assert len(subset) == 3 and subset.info is source.info
-    assert [example["name"] for example in subset] == ["picture 0", "picture 1", "picture 2"]
-    assert subset[-1] is source[2]
-    for count in (0, 6):
-        with pytest.raises(ValueError, match=rf"first {count} examples .* has 5; ask for 1 to 5"):
-            Subset(source, count)

@@ -266,7 +266,7 @@ def test_colourize_and_overlay_by_hand():
     want = np.array([[COLOURS[0], COLOURS[1]], [COLOURS[2], VOID_COLOUR]])
     np.testing.assert_array_equal(colourize(ids, COLOURS, 255), want)
     grey = np.full((2, 2, 1), 100, np.uint8)
-    mixed = overlay(grey, ids, COLOURS, 255, alpha=0.5)
+    mixed = overlay(grey, ids, COLOURS, 255)
     assert mixed.dtype == np.uint8
     np.testing.assert_array_equal(mixed, [[[50] * 3, [178, 50, 50]], [[50, 114, 178], [100] * 3]])
     for wrong in (3, -1):

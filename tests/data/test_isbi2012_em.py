@@ -72,12 +72,12 @@ def test_what_is_not_chosen_is_left_over(train, validation, count, want):
     ("train", "validation", "message"),
     [
         ("0-9", "9-12", r"share the slices \[9\]"),
-        ("0-20", None, "asks for 0-20, but the stack's slices are 0-19"),
-        (None, "20", "'20' asks for 20"),
-        ("5-3", None, "a range goes upwards"),
-        ("a", None, "'a' is no list of slices"),
-        ("3-", None, "'3-' is no list of slices"),
-        ("", "1", "is no list of slices"),
+        ("0-20", None, "'0-20' and validation_slices=None ask for 20, but the slices are 0-19"),
+        (None, "20", "'20' ask for 20"),
+        ("5-3", None, "train_slices='5-3' is no list of numbers"),
+        ("a", None, "'a' is no list of numbers"),
+        ("3-", None, "'3-' is no list of numbers"),
+        ("", "1", "leave one split without slices"),
         ("0-19", None, "leave one split without slices"),
     ],
 )
@@ -88,7 +88,7 @@ def test_bad_choices_are_refused(folder, train, validation, message):
 
 
 def test_faulty_folders_are_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="nowhere is missing; it holds image/ and label/"):
+    with pytest.raises(ValueError, match="nowhere/image'.: give the one with image/ and label/"):
         slices(tmp_path / "nowhere", "train")
     with pytest.raises(ValueError, match="isbi2012_em is read from a folder"):
         open_source("isbi2012_em", "train")

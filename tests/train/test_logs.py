@@ -85,8 +85,9 @@ def test_a_resume_drops_a_half_line_and_what_lies_after_its_step(tmp_path):
         log.train(6, {"loss": 2.0})
     steps = [(r["step"], r["split"], r.get("loss")) for r in records(tmp_path)]
     assert steps == [(2, "train", 1.0), (4, "train", 1.0), (4, "test", None), (6, "train", 2.0)]
-    assert [p.name for p in tmp_path.glob("*.partial")] == []
-    open_log(tmp_path, start=0).close()
+    assert [p.name for p in tmp_path.glob("*.tmp")] == []
+    with open_log(tmp_path, start=0):
+        pass
     assert records(tmp_path) == []
 
 

@@ -206,7 +206,7 @@ def test_a_signal_saves_and_stops(tmp_path, monkeypatch, signum):
     calls = []
     batches = Run.batches
 
-    def interrupting(self, start):
+    def interrupting(self, start, mined=None):
         for batch in batches(self, start):
             calls.append(0)
             if len(calls) == 6:
@@ -225,7 +225,7 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypat
     workdir = tmp_path / "run"
     batches = Run.batches
 
-    def poisoned(self, start):
+    def poisoned(self, start, mined=None):
         for step, batch in enumerate(batches(self, start), start=start + 1):
             yield {**batch, "image": batch["image"] * np.nan} if step == 11 else batch
 

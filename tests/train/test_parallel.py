@@ -1,11 +1,7 @@
 """1 device = 8 devices = 2 processes of 4; pmap = jit."""
 
 import importlib.util
-import os
 import pathlib
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -13,10 +9,19 @@ import pytest
 
 from zoo.train.parallel import Layout, to_host
 
-SCRIPT = pathlib.Path(__file__).with_name("parity.py")
-spec = importlib.util.spec_from_file_location("parity", SCRIPT)
-parity = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(parity)
+HERE = pathlib.Path(__file__).parent
+SCRIPT = HERE / "parity.py"
+
+
+def load(name):
+    """A module beside this file."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+parity, processes = load("parity"), load("processes")
 
 
 @pytest.fixture(scope="module", params=[None, "batch"], ids=["plain", "batch_norm"])
@@ -53,32 +58,7 @@ def test_accumulation_takes_the_steps_of_one_batch():
 @pytest.mark.parametrize("how", ["jit", "pmap"])
 def test_two_processes_take_the_steps_of_one(reference, how, tmp_path):
     norm, (want, losses) = reference
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DEFAULT_MATMUL_PRECISION": "highest",
-    }
-    files = [tmp_path / f"{i}.npz" for i in range(2)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, file, how, str(norm), str(port), str(i)],
-            env=env,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i, file in enumerate(files)
-    ]
-    try:
-        errors = [worker.communicate(timeout=240)[1] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    assert [worker.returncode for worker in workers] == [0, 0], errors
+    files = processes.run_two(SCRIPT, tmp_path, how, str(norm))
     for file in files:
         found = dict(np.load(file))
         np.testing.assert_allclose(found.pop("losses"), losses, rtol=1e-5)

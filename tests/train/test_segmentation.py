@@ -102,7 +102,7 @@ def test_a_model_of_other_classes_is_told_the_way_out():
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"class_weights": "median"}, "none, median_frequency; got 'median'"),
+        ({"class_weights": "median"}, "none, median_frequency, got 'median'"),
         ({"label_smoothing": 1.0}, r"in \[0, 1\); got 1.0"),
     ],
 )

@@ -13,6 +13,7 @@ from zoo.losses import pixel_cross_entropy
 from zoo.metrics import confusion_matrix
 from zoo.train.state import create
 from zoo.train.step import make_eval_step, make_train_step
+from zoo.train.task import Task
 
 K, C, RATE, MOMENTUM, EMA = 3, 2, 0.5, 0.9, 0.9
 
@@ -26,11 +27,11 @@ class Linear(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixels:
+class Pixels(Task):
     def inputs(self, batch):
         return (batch["image"],)
 
-    def loss(self, logits, batch):
+    def loss(self, logits, batch, anchors=None):
         return pixel_cross_entropy(logits, batch["label"], ignore_label=255)
 
     def sums(self, logits, batch):

@@ -1,9 +1,8 @@
 """Random changes of a picture and its label, drawn alike for both.
 
-Flips, quarter turns and unscaled crops move whole pixels. Scale and elastic deformation are
-composed with the crop into one map, so a picture is interpolated (linearly) and a label sampled (at
-the nearest pixel) exactly once. What lies outside the picture is void in the label and `fill` in
-the picture.
+Flips, quarter turns and unscaled crops move whole pixels. Scale, rotation, shear, shift and elastic
+deformation are composed with the crop into one map, so a picture is interpolated (linearly) and a
+label sampled (at the nearest pixel) exactly once.
 """
 
 import dataclasses
@@ -14,8 +13,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in `read_image`.
-
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
@@ -25,6 +22,9 @@ class Augment:
     flip_vertical: bool = False  # Upside down, every second time.
     turns: bool = False  # By 0, 90, 180 or 270 degrees.
     scale: tuple[float, float] = (1.0, 1.0)  # Zoom, log-uniform; below 1/2 it would alias.
+    rotate: float = 0.0  # Degrees about the picture's centre, up to this many either way.
+    shear: float = 0.0  # Slant: columns a row, up to this many either way.
+    shift: float = 0.0  # Moved by up to this share of height and of width either way.
     elastic_sigma: float = 0.0  # Pixels before the zoom; the U-Net paper takes 10 at 512x512.
     brightness: float = 0.0  # Added, up to this share of white either way.
     contrast: float = 0.0  # Distances from `fill` times 1 - contrast .. 1 + contrast.
@@ -33,18 +33,12 @@ class Augment:
 
     def __post_init__(self):
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(
-                f"data.augment.scale must be (low, high) with 0 < low <= high; got {self.scale}."
-            )
-        if self.elastic_sigma < 0:
-            raise ValueError(
-                f"data.augment.elastic_sigma must be at least 0; got {self.elastic_sigma}."
-            )
-        for name in ("brightness", "contrast", "saturation", "gain"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"data.augment.{name} must lie in 0..1; got {getattr(self, name)}."
-                )
+            raise ValueError(f"data.augment.scale must be 0 < low <= high; got {self.scale}.")
+        most = dict.fromkeys(("rotate", "shear", "shift", "elastic_sigma"), math.inf)
+        most |= dict.fromkeys(("brightness", "contrast", "saturation", "gain"), 1)
+        for name, high in most.items():
+            if not 0 <= (got := getattr(self, name)) <= high:
+                raise ValueError(f"data.augment.{name} must lie in 0..{high}; got {got}.")
 
 
 def augment(
@@ -62,18 +56,14 @@ def augment(
     Args:
         image: [h, w, 1 or 3] uint8, or float32 in the same units 0..255.
         label: [h, w] uint8.
-        crop: (h', w') of the result; None keeps [h, w], turned pictures too. A picture that is
-            larger is cut at a random place, one that is smaller is laid at a random place.
-        ignore_label: label of what lies outside the picture.
-        fill: [c] in 0..255, colour of what lies outside.
+        crop: (h', w'), cut or laid at a random place; None keeps [h, w], of turned pictures too.
+        ignore_label, fill: label and colour, [c] in 0..255, of what lies outside the picture.
 
-    Returns:
-        [h', w', c] and [h', w'], of the dtypes given. They may share memory with the arguments.
+    Returns [h', w', c] and [h', w'] of the dtypes given; they may share memory with the arguments.
     """
     if image.shape[:2] != label.shape:
-        raise ValueError(
-            f"augment needs an image and a label of one size; got {image.shape} and {label.shape}."
-        )
+        got = f"{image.shape} and {label.shape}"
+        raise ValueError(f"augment needs an image and a label of one size; got {got}.")
     window = label.shape if crop is None else crop
     image = _recoloured(image, rng, config, fill)
     if config.flip and rng.random() < 0.5:
@@ -89,8 +79,9 @@ def augment(
     scaled = [max(1, round(side * zoom)) for side in label.shape]
     spare = [side - wanted for side, wanted in zip(scaled, window, strict=True)]
     corner = [int(rng.integers(min(0, s), max(0, s) + 1)) for s in spare]
-    if tuple(scaled) == label.shape and config.elastic_sigma == 0:
-        return _cut(image, corner, window, fill), _cut(label, corner, window, ignore_label)
+    affine = config.rotate or config.shear or config.shift
+    if tuple(scaled) == label.shape and config.elastic_sigma == 0 and not affine:
+        return _cut(image, corner, window, tuple(fill)), _cut(label, corner, window, ignore_label)
 
     # Where the window's rows and columns lie in the picture; pixel i spans i - 1/2 .. i + 1/2.
     y, x = (
@@ -99,12 +90,28 @@ def augment(
     )
     nodes = rng.normal(0.0, config.elastic_sigma, (2, 3, 3)).astype(np.float32)
     y_map, x_map = displacement(nodes, y, x, label.shape)
-    y_map += y[:, None]
-    x_map += x
+    y, x = y[:, None], x[None]
+    if affine:
+        y, x = _moved(y, x, label.shape, rng, config)
+    y_map, x_map = y_map + y, x_map + x
     warp = functools.partial(cv2.remap, map1=x_map, map2=y_map, borderMode=cv2.BORDER_CONSTANT)
     image = warp(image, interpolation=cv2.INTER_LINEAR, borderValue=tuple(fill))
     label = warp(label, interpolation=cv2.INTER_NEAREST, borderValue=ignore_label)
     return image.reshape(*window, -1), label  # OpenCV drops a single channel.
+
+
+def _moved(
+    y: np.ndarray, x: np.ndarray, shape: tuple[int, int], rng: np.random.Generator, config: Augment
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [n, 1] and columns [1, m] shifted, slanted and turned about the centre: both [n, m]."""
+    angle, slant, *shift = rng.uniform(-1, 1, 4) * (
+        math.radians(config.rotate), config.shear, config.shift * shape[0], config.shift * shape[1]
+    )  # fmt: skip
+    centre = [(side - 1) / 2 for side in shape]
+    y = y - np.float32(centre[0] + shift[0])
+    x = x - np.float32(centre[1] + shift[1]) + np.float32(slant) * y
+    sin, cos = np.float32(math.sin(angle)), np.float32(math.cos(angle))
+    return cos * y - sin * x + np.float32(centre[0]), sin * y + cos * x + np.float32(centre[1])
 
 
 def displacement(
@@ -116,13 +123,7 @@ def displacement(
     coarse 3 by 3 grid ... per-pixel displacements are then computed using bicubic interpolation".
     The nodes are the centres of 3 x 3 equal fields; beyond the outer ones their value is repeated.
 
-    Args:
-        nodes: [2, 3, 3], the vectors' two components.
-        y, x: [n], [m], rows and columns at which to interpolate, in pixels.
-        shape: (h, w) of the picture.
-
-    Returns:
-        [2, n, m].
+    Takes nodes [2, 3, 3], rows y [n] and columns x [m] in pixels, and (h, w); returns [2, n, m].
     """
     return _cubic_weights(y, shape[0]) @ (nodes @ _cubic_weights(x, shape[1]).T)
 
@@ -150,7 +151,8 @@ def _recoloured(
     added = 255 * config.brightness * rng.uniform(-1, 1)
     matrix = np.eye(channels)
     if channels == 3:
-        matrix = saturation * matrix + (1 - saturation) * np.array(LUMA)
+        luma = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as in `read_image`.
+        matrix = saturation * matrix + (1 - saturation) * luma
     matrix = contrast * gain[:, None] * matrix
     offset = (1 - contrast) * np.asarray(fill, np.float64) + added
     changed = cv2.transform(image, np.column_stack([matrix, offset])).reshape(image.shape)
@@ -158,7 +160,7 @@ def _recoloured(
 
 
 def _cut(
-    pixels: np.ndarray, corner: Sequence[int], window: Sequence[int], fill: float | Sequence[float]
+    pixels: np.ndarray, corner: Sequence[int], window: Sequence[int], fill: float | tuple
 ) -> np.ndarray:
     """The window of `pixels` whose first pixel is `corner`, filled where it reaches outside."""
     if tuple(window) == pixels.shape[:2]:
@@ -167,8 +169,7 @@ def _cut(
     inner = pixels[max(0, top) : top + height, max(0, left) : left + width]
     above, before = max(0, -top), max(0, -left)
     below, after = height - above - inner.shape[0], width - before - inner.shape[1]
-    if not (above or before or below or after):
+    if inner.shape[:2] == (height, width):
         return inner
-    fill = tuple(fill) if isinstance(fill, Sequence) else fill
     border = cv2.copyMakeBorder(inner, above, below, before, after, cv2.BORDER_CONSTANT, value=fill)
     return border.reshape(*window, *pixels.shape[2:])

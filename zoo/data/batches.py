@@ -6,10 +6,8 @@ order. A source is a sequence of {"image", "label", "name"} with an `info`, as `
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import cv2
 import grain
 import numpy as np
 
@@ -18,24 +16,6 @@ from zoo.data.config import Data
 from zoo.data.images import Preprocess
 
 Batch = dict[str, np.ndarray]
-
-
-class Subset(Sequence):
-    """The first `count` examples of a source."""
-
-    def __init__(self, source: Sequence, count: int):
-        if not 1 <= count <= len(source):
-            raise ValueError(
-                f"The first {count} examples cannot be taken of a source that has {len(source)}; "
-                f"ask for 1 to {len(source)}."
-            )
-        self.source, self.count, self.info = source, count, source.info
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict:
-        return self.source[range(self.count)[index]]
 
 
 def train_batches(
@@ -49,8 +29,8 @@ def train_batches(
 ) -> grain.MapDataset:
     """An endless data set whose item n is this process's share of the batch of step n.
 
-    Every epoch has another order and other augmentations; a batch may reach from one epoch into
-    the next. Of a batch, process p of P has the examples p, p + P, p + 2P ...
+    Every epoch has another order and other augmentations, and a batch may reach into the next. Of
+    a batch, process p of P has the examples p, p + P, p + 2P ...
 
     Returns:
         A data set of {"image": [b, h, w, c] float32, "label": [b, h, w] int32, "weight": [b]
@@ -60,14 +40,26 @@ def train_batches(
         ValueError: the batch does not divide by the processes, the source is empty, or the seed
             has more than 32 bits; on access, pictures of one batch differ in size.
     """
-    rows = _rows(data.batch_size, process_count)
+    rows = share(data.batch_size, process_count)
     if len(source) == 0:
         raise ValueError(f"{source.info.name} has no example to train on; choose another split.")
     if not 0 <= seed < 2**32:
         raise ValueError(f"The seed must lie in 0..{2**32 - 1}; got {seed}.")
-    prepare = functools.partial(
-        _train_example, data=data, preprocess=preprocess, ignore_label=source.info.ignore_label
-    )
+
+    def prepare(example: Mapping, rng: np.random.Generator) -> dict:
+        image, label = example["image"].astype(np.float32), example["label"]
+        if preprocess.size is not None:
+            # Resizing alone: the result stays in 0..255 and is normalised after the augmentation.
+            none, one = (0.0,) * preprocess.channels, (1.0,) * preprocess.channels
+            image = dataclasses.replace(preprocess, mean=none, std=one)(image) * np.float32(255)
+            label = resize_label(label, preprocess.size)
+        fill, void = tuple(255 * mean for mean in preprocess.mean), source.info.ignore_label
+        image, label = augment(
+            image, label, rng, data.augment, crop=data.crop, ignore_label=void, fill=fill
+        )
+        image = dataclasses.replace(preprocess, size=None)(image)
+        return {"image": image, "label": label, "name": example["name"]}
+
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None)
     # Before the split: `random_map` seeds by the index, which must not depend on the processes.
     examples = examples.random_map(prepare)
@@ -75,21 +67,12 @@ def train_batches(
 
 
 def iterate(batches: grain.MapDataset, start: int, threads: int) -> Iterator[Batch]:
-    """Items `start`, `start + 1` ... of a data set, prepared ahead by `threads` threads.
-
-    The threads end when the iterator is closed or dropped.
-    """
+    """Items `start`, `start + 1` ..., prepared ahead by threads that end with the iterator."""
     return _read_ahead(batches[start:], threads, 2 * threads)
 
 
 def eval_batches(
-    source: Sequence,
-    data: Data,
-    preprocess: Preprocess,
-    *,
-    batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    source: Sequence, data: Data, preprocess: Preprocess, **where: int
 ) -> Iterator[Batch]:
     """Every picture of a source once, in order.
 
@@ -99,7 +82,7 @@ def eval_batches(
     decodes all of them, and all yield equally many batches.
 
     Args:
-        batch_size: over all processes.
+        where: `batch_size`, over all processes; `process_index` 0 and `process_count` 1.
 
     Returns:
         An iterator of {"image": [b, h, w, c] float32, "label": [b, h', w'] int32, "weight": [b]
@@ -109,11 +92,29 @@ def eval_batches(
     Raises:
         ValueError: the batch does not divide by the processes.
     """
-    rows = _rows(batch_size, process_count)
     label_size = preprocess.size if data.score_at == "input" else None
-    prepare = functools.partial(_eval_example, preprocess=preprocess, label_size=label_size)
+
+    def prepare(example: Mapping) -> dict:
+        label = example["label"]
+        label = label if label_size is None else resize_label(label, label_size)
+        return {"image": preprocess(example["image"]), "label": label.astype(np.int32)}
+
+    return padded_batches(source, prepare, threads=data.threads, **where)
+
+
+def padded_batches(
+    source: Sequence,
+    prepare: Callable[[Mapping], Mapping],
+    *,
+    threads: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """As `eval_batches`, of the arrays that `prepare` makes of an example."""
+    rows = share(batch_size, process_count)
     examples = grain.MapDataset.source(source).map(prepare)
-    examples = _read_ahead(examples, data.threads, max(batch_size, data.threads))
+    examples = _read_ahead(examples, threads, max(batch_size, threads))
     mine = slice(process_index * rows, (process_index + 1) * rows)
     return (
         _filled(together[mine], rows, together[0], source.info.ignore_label)
@@ -122,7 +123,7 @@ def eval_batches(
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w] uint8 -> [*size], each pixel the nearest one's (centres half a pixel in, as Pillow)."""
+    """[h, w] uint8 -> [*size], each pixel the nearest one's, by their centres as in Pillow."""
     # By integers: OpenCV's INTER_NEAREST takes the pixel half a step up and to the left, and which
     # one its INTER_NEAREST_EXACT takes depends on OpenCV's version and the processor.
     rows, columns = (
@@ -131,54 +132,15 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return label[np.ix_(rows, columns)]
 
 
-def _rows(batch_size: int, process_count: int) -> int:
-    """The rows of one process."""
+def share(batch_size: int, process_count: int) -> int:
+    """The rows of one process. Raises ValueError where they are not equally many."""
     if batch_size % process_count:
         below = batch_size // process_count * process_count
         nearest = [str(n) for n in (below, below + process_count) if n]
-        raise ValueError(
-            f"A batch of {batch_size} does not divide by {process_count} processes; "
-            f"the nearest that does is {' or '.join(nearest)} (data.batch_size)."
-        )
+        problem = f"A batch of {batch_size} does not divide by {process_count} processes"
+        hint = f"the nearest that does is {' or '.join(nearest)} (data.batch_size)"
+        raise ValueError(f"{problem}; {hint}.")
     return batch_size // process_count
-
-
-def _train_example(
-    example: Mapping,
-    rng: np.random.Generator,
-    *,
-    data: Data,
-    preprocess: Preprocess,
-    ignore_label: int,
-) -> dict:
-    image, label = example["image"], example["label"]
-    if preprocess.size is None:
-        image = image.astype(np.float32)
-    else:
-        # Resizing alone: the result stays in 0..255 and is normalised after the augmentation.
-        none, one = (0.0,) * preprocess.channels, (1.0,) * preprocess.channels
-        image = dataclasses.replace(preprocess, mean=none, std=one)(image) * np.float32(255)
-        label = resize_label(label, preprocess.size)
-    image, label = augment(
-        image,
-        label,
-        rng,
-        data.augment,
-        crop=data.crop,
-        ignore_label=ignore_label,
-        fill=tuple(255 * mean for mean in preprocess.mean),
-    )
-    image = dataclasses.replace(preprocess, size=None)(image)
-    return {"image": image, "label": label, "name": example["name"]}
-
-
-def _eval_example(
-    example: Mapping, *, preprocess: Preprocess, label_size: tuple[int, int] | None
-) -> dict:
-    label = example["label"]
-    if label_size is not None:
-        label = resize_label(label, label_size)
-    return {"image": preprocess(example["image"]), "label": label}
 
 
 def _stacked(examples: Sequence[Mapping]) -> Batch:
@@ -199,30 +161,26 @@ def _stacked(examples: Sequence[Mapping]) -> Batch:
 
 def _runs(examples: Iterator[dict], most: int) -> Iterator[list[dict]]:
     """Lists of at most `most` consecutive examples of one size."""
-    together: list[dict] = []
+    together, last = [], None
     for example in examples:
-        if together and (len(together) == most or _shapes(example) != _shapes(together[0])):
+        shapes = [array.shape for array in example.values()]
+        if together and (len(together) == most or shapes != last):
             yield together
             together = []
         together.append(example)
+        last = shapes
     if together:
         yield together
 
 
-def _shapes(example: Mapping) -> tuple:
-    return example["image"].shape, example["label"].shape
-
-
 def _filled(examples: Sequence[Mapping], rows: int, like: Mapping, ignore_label: int) -> Batch:
-    """`rows` rows of `like`'s shapes, the first of them `examples`."""
-    batch = {
-        "image": np.zeros((rows, *like["image"].shape), np.float32),
-        "label": np.full((rows, *like["label"].shape), ignore_label, np.int32),
-        "weight": np.zeros(rows, np.float32),
-    }
-    for row, example in enumerate(examples):
-        batch["image"][row], batch["label"][row] = example["image"], example["label"]
-        batch["weight"][row] = 1
+    """`rows` rows of `like`'s shapes, the first of them `examples`; the others are void."""
+    batch = {"weight": (np.arange(rows) < len(examples)).astype(np.float32)}
+    for key, array in like.items():
+        void = ignore_label if key == "label" else 0
+        batch[key] = np.full((rows, *array.shape), void, array.dtype)
+        for row, example in enumerate(examples):
+            batch[key][row] = example[key]
     return batch
 
 

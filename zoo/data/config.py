@@ -47,3 +47,8 @@ class Data:
             raise ValueError(
                 f"data.score_at must be one of {', '.join(SCORE_AT)}; got {self.score_at!r}."
             )
+
+    def opening(self) -> dict:
+        """The keyword arguments that `open_source` and `open_labelled` share."""
+        names = ("path", "image", "label", "num_classes", "options", "cache_mib")
+        return {name: getattr(self, name) for name in names}

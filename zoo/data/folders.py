@@ -12,41 +12,31 @@ Pair = tuple[Path, Path]  # The files of a picture and of its mask.
 
 
 def paired_files(
-    images: Path, masks: Path, *, image_suffixes: Sequence[str], mask_suffixes: Sequence[str]
+    images: Path, masks: Path, image_suffixes: Sequence[str], mask_suffixes: Sequence[str]
 ) -> list[Pair]:
     """The pictures of one folder and their masks in another, matched by stem, in numeric order.
 
-    Files with other endings are left alone.
-
-    Raises:
-        ValueError: a folder is missing, unreadable or empty, or a file has no or two partners.
+    Files with other endings are left alone. Raises OSError for a folder that is missing or
+    unreadable, ValueError for an empty one and a file of no or two partners.
     """
     pictures, labels = _by_stem(images, image_suffixes), _by_stem(masks, mask_suffixes)
-    for one, other, folder, kind in (
-        (pictures, labels, masks, "mask"),
-        (labels, pictures, images, "image"),
+    for one, other, kind in (
+        (pictures, labels, f"mask of that name in {masks}"),
+        (labels, pictures, f"image of that name in {images}"),
     ):
-        alone = sorted(set(one) - set(other), key=natural)
-        if alone:
-            raise ValueError(
-                f"{one[alone[0]]} has no {kind} of that name in {folder} "
-                f"({len(alone)} such files): add what is missing or take these away."
-            )
+        if alone := sorted(set(one) - set(other), key=natural):
+            more = f"{len(alone)} such files: add what is missing or take these away"
+            raise ValueError(f"{one[alone[0]]} has no {kind} ({more}).")
     return [(pictures[stem], labels[stem]) for stem in sorted(pictures, key=natural)]
 
 
 def read_pair(pair: Pair, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture [h, w, channels] and its mask [h, w], both uint8.
-
-    Raises:
-        ValueError: either cannot be read, or they differ in size.
-    """
+    """Picture [h, w, channels], mask [h, w], uint8; ValueError if unreadable or of unequal size."""
     image, mask = read_image(pair[0], channels), read_mask(pair[1])
     if image.shape[:2] != mask.shape:
-        sizes = [f"{size[1]}x{size[0]}" for size in (mask.shape, image.shape)]
+        own, other = (f"{size[1]}x{size[0]}" for size in (mask.shape, image.shape))
         raise ValueError(
-            f"The mask {pair[1]} is {sizes[0]} px, but its image {pair[0]} is {sizes[1]}; "
-            f"both must be of one size."
+            f"The mask {pair[1]} is {own} px, but its image {pair[0]} is {other}: make them equal."
         )
     return image, mask
 
@@ -57,19 +47,17 @@ def natural(text: str) -> list:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)] + [text]
 
 
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files, in numeric order."""
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
+    return sorted(files, key=lambda file: natural(file.name))
+
+
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    try:
-        files = sorted(folder.iterdir())
-    except OSError as error:
-        raise ValueError(
-            f"The folder {folder} cannot be read ({error.strerror}); check the path."
-        ) from error
     found: dict[str, Path] = {}
-    for file in files:
-        if file.suffix.lower() in suffixes and not file.name.startswith("."):
-            if file.stem in found:
-                raise ValueError(f"{found[file.stem]} and {file} share a name; take one away.")
-            found[file.stem] = file
+    for file in visible(folder):
+        if file.suffix.lower() in suffixes and file != found.setdefault(file.stem, file):
+            raise ValueError(f"{found[file.stem]} and {file} share a name; take one away.")
     if not found:
         raise ValueError(f"The folder {folder} holds no {' or '.join(suffixes)} files.")
     return found

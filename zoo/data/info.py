@@ -12,15 +12,16 @@ class Info:
     name: str
     num_classes: int
     class_names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]  # RGB of each class, 0..255.
-    ignore_label: int
-    channels: int
-    mean: tuple[float, ...]  # Of each channel, in 0..1.
-    std: tuple[float, ...]
+    # RGB of each class, 0..255, and the void of masks; pictures of one class each have neither.
+    colours: tuple[tuple[int, int, int], ...] = ()
+    ignore_label: int = 255
+    channels: int = 1
+    mean: tuple[float, ...] = (0.5,)  # Of each channel, in 0..1.
+    std: tuple[float, ...] = (0.25,)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Info":
         """From what `dataclasses.asdict` gave, also after JSON has made lists of its tuples."""
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        colours = tuple(tuple(colour) for colour in fields["colours"])
+        colours = tuple(tuple(colour) for colour in fields.get("colours", ()))
         return cls(**{**fields, "colours": colours})

@@ -9,6 +9,7 @@ from PIL import Image
 from zoo.data.images import overlay, read_image, write_ids, write_rgb
 from zoo.infer.load import Trained
 from zoo.infer.predict import TILE, check_tiling, predict
+from zoo.train.segmentation import Segmentation
 
 
 def predict_files(
@@ -22,9 +23,9 @@ def predict_files(
 ) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
     """Writes OUT/STEM.png (class ids, palette PNG) and OUT/STEM_overlay.png for every picture.
 
-    All is checked before the first file is written: that every picture can be read, that no output
-    is an input or another picture's output, and that the tiles fit the model. Files of an earlier
-    prediction are replaced.
+    All is checked before the first file is written, or raises ValueError: that every picture can be
+    read, that no output is an input or another picture's output, and that the tiles fit the model.
+    Files of an earlier prediction are replaced; OSError where `out` cannot be written.
 
     Args:
         run: of `load_run`.
@@ -34,45 +35,41 @@ def predict_files(
 
     Returns:
         An iterator that predicts as it goes: each input with its file of class ids.
-
-    Raises:
-        ValueError: what is checked fails; an option does not fit.
-        OSError: `out` cannot be written.
     """
+    run.check(Segmentation)
     out = pathlib.Path(out)
     check_tiling(run.model, run.info.channels, tile=tile, overlap=overlap)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the predictions.")
-    inputs = _pictures(paths)
+    inputs = pictures(paths)
     outputs = [(out / f"{p.stem}.png", out / f"{p.stem}_overlay.png") for p in inputs]
     _check_apart(inputs, outputs)
     for path in inputs:
         read_image(path, run.info.channels)  # Twice is cheap beside the model.
     out.mkdir(parents=True, exist_ok=True)
-    options = {"tile": tile, "overlap": overlap, "flips": flips}
-    return _write(run, inputs, outputs, options)
+    options = {"preprocess": run.preprocess, "tile": tile, "overlap": overlap, "flips": flips}
+    meaning = run.info.colours, run.info.ignore_label
 
-
-def _write(run: Trained, inputs: list, outputs: list, options: dict) -> Iterator:
-    colours, void = run.info.colours, run.info.ignore_label
-    for path, (ids_path, overlay_path) in zip(inputs, outputs, strict=True):
+    def write(path: pathlib.Path, ids_path: pathlib.Path, overlay_path: pathlib.Path):
         image = read_image(path, run.info.channels)
-        ids = predict(run.model, run.variables, image, preprocess=run.preprocess, **options)
-        write_ids(ids_path, ids, colours, void)
-        write_rgb(overlay_path, overlay(image, ids, colours, void))
-        yield path, ids_path
+        ids = predict(run.model, run.variables, image, **options)
+        write_ids(ids_path, ids, *meaning)
+        write_rgb(overlay_path, overlay(image, ids, *meaning))
+        return path, ids_path
+
+    return (write(path, *targets) for path, targets in zip(inputs, outputs, strict=True))
 
 
-def _pictures(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
-    """The files, with folders replaced by the pictures in them, in order of name."""
+def pictures(paths: Sequence[str | os.PathLike], *, deep: bool = False) -> list[pathlib.Path]:
+    """The files, with folders replaced by the pictures in them (`deep`: at any depth), by name."""
     Image.init()
     suffixes = set(Image.registered_extensions())
     found = []
     for path in map(pathlib.Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in suffixes and p.is_file()]
+        inside = [path]
+        if path.is_dir():
+            listed = sorted(path.rglob("*") if deep else path.iterdir())
+            inside = [p for p in listed if p.suffix.lower() in suffixes and p.is_file()]
         if not inside:
             raise ValueError(f"The folder {path} holds no pictures; give their paths.")
         found += inside
@@ -81,28 +78,25 @@ def _pictures(paths: Sequence[str | os.PathLike]) -> list[pathlib.Path]:
     return found
 
 
-def _check_apart(
-    inputs: list[pathlib.Path], outputs: list[tuple[pathlib.Path, pathlib.Path]]
-) -> None:
+def _check_apart(inputs: list[pathlib.Path], outputs: list[tuple[pathlib.Path, ...]]) -> None:
     """Raises ValueError where an output is another picture's, or is an input by any name."""
+
+    def identity(path: pathlib.Path) -> tuple[int, int] | None:
+        # Device and inode: links, and names that a file system holds for equal, are seen through.
+        return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
+
     writers: dict[pathlib.Path, pathlib.Path] = {}
-    # Device and inode: links, and names that a file system holds for equal, are seen through.
-    files = {_identity(path): path for path in inputs if path.exists()}
+    sources = {identity(path): path for path in inputs if path.exists()}
     for path, targets in zip(inputs, outputs, strict=True):
         for target in targets:
-            other = writers.setdefault(target, path)
+            other, source = writers.setdefault(target, path), sources.get(identity(target))
             if other is not path:
                 raise ValueError(
                     f"{other} and {path} would both be written to {target}; "
                     f"rename one, or predict them into two folders."
                 )
-            if target.exists() and _identity(target) in files:
+            if source is not None:
                 raise ValueError(
-                    f"The prediction {target} would replace the input {files[_identity(target)]}; "
+                    f"The prediction {target} would replace the input {source}; "
                     f"choose another folder."
                 )
-
-
-def _identity(path: pathlib.Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino

@@ -1,9 +1,8 @@
 """From a picture of any size to a class id for every pixel.
 
 Everything before the argmax is linear in the logits: windows are blended, mirror images averaged
-and resized pictures brought back as logits, not as probabilities. So the order does not matter,
-evaluation's argmax of resized logits is the case of one window and no mirroring, and a constant
-added to all of a pixel's logits changes nothing, as it should.
+and resized pictures brought back as logits, not as probabilities. So the order does not matter, and
+evaluation's argmax of resized logits is the case of one window and no mirroring.
 """
 
 import functools
@@ -20,8 +19,7 @@ from zoo.infer.tiles import Blend, Geometry, plan
 from zoo.ops.resize import resize_logits
 
 TILE = 512
-# Of a strip of logits at the picture's size: 16 MiB of float32.
-_STRIP = 2**22
+_STRIP = 2**22  # Of a strip of logits at the picture's size: 16 MiB of float32.
 
 
 def predict(
@@ -35,12 +33,13 @@ def predict(
     blend: Blend = "cosine",
     flips: bool = False,
 ) -> np.ndarray:
-    """Class ids of a picture, as evaluation would score them.
+    """Class ids [h, w] int32 of a picture, as evaluation would score them.
 
-    A picture with both sides up to `tile` is one call of the model at the picture's own size; JAX
-    compiles once for each size. Larger ones go through in tiles (see `zoo.infer.tiles.plan`), all
-    of one shape, and need memory for a strip of tiles' logits and no more. Where `preprocess`
-    resizes, the model always sees the whole picture at that size, as in training.
+    A picture with both sides up to `tile` is one call of the model at its own size; JAX compiles
+    once for each. Larger ones go through in tiles of one shape (see `zoo.infer.tiles.plan`) and
+    need memory for a strip of tiles' logits. Where `preprocess` resizes, the model always sees the
+    whole picture at that size, as in training. Raises ValueError for a picture of another type,
+    shape or channels, and for a tile or overlap that cannot be.
 
     Args:
         model: any of zoo.models' segmentation models, with its `stride` and `halo`.
@@ -51,28 +50,19 @@ def predict(
             that of the whole picture if half a tile is enough for it; less is faster.
         blend: how tiles fade into each other, "cosine" or "linear".
         flips: average with the prediction of the left-right mirror image. Twice the time.
-
-    Returns:
-        [h, w] int32.
-
-    Raises:
-        ValueError: a picture of another type, shape or number of channels; a tile and overlap that
-            do not fit the model.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
         raise ValueError(
             f"predict takes a picture [h, w, c] of uint8, as zoo.data.images.read_image gives; "
             f"got {image.dtype} {image.shape}."
         )
-    size = image.shape[:2]
-    x = preprocess(image)
-    ids = np.empty(size, np.int32)
-    if preprocess.size is not None:
-        strips = _resized_strips(predict_logits(model, variables, x, tile=None, flips=flips), size)
+    x, ids = preprocess(image), np.empty(image.shape[:2], np.int32)
+    if preprocess.size is None:
+        options = {"tile": tile, "overlap": overlap, "blend": blend, "flips": flips}
+        strips = logit_strips(model, variables, x, **options)
     else:
-        strips = logit_strips(
-            model, variables, x, tile=tile, overlap=overlap, blend=blend, flips=flips
-        )
+        logits = predict_logits(model, variables, x, tile=None, flips=flips)
+        strips = _resized_strips(logits, ids.shape)
     for top, logits in strips:
         ids[top : top + len(logits)] = logits.argmax(-1)
     return ids
@@ -96,7 +86,7 @@ def logit_strips(
     blend: Blend = "cosine",
     flips: bool = False,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Logits from top to bottom, each strip when no tile below can change it.
+    """First row and logits [rows, w, k] float32 of strips that no tile below can change.
 
     The border is padded with zeros, the mean colour, as models with padding "SAME" do themselves.
     For those with "VALID" the picture is mirrored, the overlap-tile strategy of the U-Net paper.
@@ -104,35 +94,29 @@ def logit_strips(
     Args:
         x: [h, w, c] float32, normalised.
         others: as `predict`.
-
-    Yields:
-        The strip's first row, and its logits [rows, w, k] float32.
     """
     variables = jax.device_put(variables)
     geometry = _geometry(model, x.shape[-1])
-    options = {"tile": tile, "overlap": overlap, "blend": blend}
     height, width = x.shape[:2]
-    rows, columns = (plan(side, geometry, **options) for side in (height, width))
+    rows, columns = (
+        plan(side, geometry, tile=tile, overlap=overlap, blend=blend) for side in (height, width)
+    )
     padding = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
     x = np.pad(x, padding, mode="reflect" if geometry.margin else "constant")
+    begun = np.zeros((0, width, 1), np.float32)  # What the tiles above have added to this strip.
     ends = (*rows.outputs[1:], height)
-    begun = None  # What the tiles above have added to this strip.
-    for top, at, end, row_weights in zip(
-        rows.starts, rows.outputs, ends, rows.weights, strict=True
-    ):
+    across = list(zip(columns.starts, columns.outputs, columns.weights, strict=True))
+    for top, at, end, weights in zip(rows.starts, rows.outputs, ends, rows.weights, strict=True):
         strip = None
-        for left, to, column_weights in zip(
-            columns.starts, columns.outputs, columns.weights, strict=True
-        ):
+        for left, to, column_weights in across:
             window = x[None, top : top + rows.window, left : left + columns.window]
             logits = np.asarray(_logits(model, variables, window, flips))[0]
             if strip is None:
                 strip = np.zeros((len(logits), width, logits.shape[-1]), np.float32)
-                if begun is not None:
-                    strip[: len(begun)] = begun
+                strip[: len(begun)] = begun
             first, stop = max(-to, 0), min(width - to, len(column_weights))
             logits = logits[:, first:stop] * column_weights[first:stop, None]
-            strip[:, to + first : to + stop] += logits * row_weights[:, None, None]
+            strip[:, to + first : to + stop] += logits * weights[:, None, None]
         yield max(at, 0), strip[max(-at, 0) : end - at]
         begun = strip[end - at :]
 
@@ -161,8 +145,7 @@ def _logits(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, flips:
 @functools.lru_cache(maxsize=16)  # The model is traced, which takes as long as a small picture.
 def _geometry(model: nn.Module, channels: int) -> Geometry:
     """Stride, halo and margin; a model that takes few sides only is asked which."""
-    # Large enough to leave something, whatever the margin.
-    start = 2 * model.halo + model.stride
+    start = 2 * model.halo + model.stride  # Leaves something, whatever the margin.
     for side in range(start, start + model.stride):
         image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
         try:
@@ -176,8 +159,7 @@ def _geometry(model: nn.Module, channels: int) -> Geometry:
 
 def _resized_strips(logits: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     """Brings logits [h, w, k] to a picture's size, a strip at a time."""
-    height, width = size
-    rows = max(_STRIP // (width * logits.shape[-1]), 1)
-    for top in range(0, height, rows):
-        part = (top, min(top + rows, height))
+    rows = max(_STRIP // (size[1] * logits.shape[-1]), 1)
+    for top in range(0, size[0], rows):
+        part = (top, min(top + rows, size[0]))
         yield top, np.asarray(resize_logits(jnp.asarray(logits[None]), size, rows=part))[0]

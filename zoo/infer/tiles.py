@@ -1,8 +1,7 @@
 """Where windows lie on a picture, and how much each counts where they overlap.
 
 One side of a picture is planned at a time; a window's weight is the product of its sides'. Windows
-begin at multiples of the model's stride, or a pooling would start at another phase than on the
-whole picture. The whole picture, too, starts at a multiple: at 0.
+begin at multiples of the model's stride, as the whole picture does: poolings keep their phase.
 """
 
 import dataclasses
@@ -47,15 +46,13 @@ def plan(
 
     A side up to `tile` is one window of the side's own length. Where windows overlap by 2 * halo or
     more, the pixels of each that its cut border could reach weigh nothing, and the result is that
-    of the whole side; with less they fade over the whole overlap, as "cosine" or "linear".
+    of the whole side; with less they fade over the whole overlap, as "cosine" or "linear". Raises
+    ValueError where tile and overlap leave no room, or tile is no multiple of the stride.
 
     Args:
         tile: None never cuts.
         overlap: at least so many pixels are common to neighbours; None is 2 * halo, or half a tile
             where that is less. Rounded up so that windows begin at multiples of the stride.
-
-    Raises:
-        ValueError: tile and overlap leave no room, or tile is no multiple of the stride.
     """
     stride, margin = geometry.stride, geometry.margin
     before = _up(margin, stride)
@@ -63,8 +60,7 @@ def plan(
     whole = geometry.legal + _up(need - geometry.legal, stride) if margin else size
     window = whole if tile is None else min(whole, _largest(tile, geometry))
     out = window - 2 * margin
-    # Where convolutions are not padded, no border reaches the output.
-    halo = 0 if margin else geometry.halo
+    halo = 0 if margin else geometry.halo  # Unpadded, no border reaches the output.
     if overlap is None:
         overlap = min(2 * halo, out // 2)
     step = (out - overlap) // stride * stride
@@ -76,15 +72,8 @@ def plan(
     last = max(_up(need - window, stride), 0)
     starts = (*range(0, last, step), last) if last else (0,)
     outputs = tuple(start - before + margin for start in starts)
-    fade = _fade(out, out - step, halo, blend)
-    return Side(
-        window=window,
-        before=before,
-        after=starts[-1] + window - before - size,
-        starts=starts,
-        outputs=outputs,
-        weights=_weights(size, outputs, fade),
-    )
+    weights = _weights(size, outputs, _fade(out, out - step, halo, blend))
+    return Side(window, before, last + window - before - size, starts, outputs, weights)
 
 
 def _up(n: int, stride: int) -> int:
@@ -94,14 +83,13 @@ def _up(n: int, stride: int) -> int:
 
 def _largest(tile: int, geometry: Geometry) -> int:
     """The largest window of at most `tile` px: itself, or a side that the model takes."""
-    stride, margin = geometry.stride, geometry.margin
-    if margin:
-        smallest = 2 * margin + stride
+    stride, lost = geometry.stride, 2 * geometry.margin
+    if lost:
         tile -= (tile - geometry.legal) % stride
-        if tile < smallest:
+        if tile < lost + stride:
             raise ValueError(
-                f"A tile of {tile} px is too small: this model takes {2 * margin} px off it and "
-                f"needs {smallest} or more."
+                f"A tile of {tile} px is too small: this model takes {lost} px off it and "
+                f"needs {lost + stride} or more."
             )
     elif tile < 2 * stride or tile % stride:
         near = max(_up(tile, stride), 2 * stride)

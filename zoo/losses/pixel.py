@@ -26,6 +26,10 @@ def pixel_cross_entropy(
     and weighs w[y], so `mean(values, weights)` is PyTorch's weighted mean. Smoothing is that of
     Szegedy et al., arXiv:1512.00567, Eq. 8, with the uniform prior.
 
+    Raises ValueError where a shape, type or option is impossible, or a label is neither class nor
+    void. Under `jit` labels cannot be seen; the data pipeline has refused such, and one that still
+    comes makes its value and weight nan.
+
     Args:
         logits: [b, h, w, k] float; computed in float32 whatever they are.
         labels: [b, h, w] integer, 0..k-1 or `ignore_label`.
@@ -36,11 +40,6 @@ def pixel_cross_entropy(
     Returns:
         values: [b, h, w] float32, already multiplied by the weights.
         weights: [b, h, w] float32, the weight of the label's class, 0 where ignored.
-
-    Raises:
-        ValueError: a shape, type or option is impossible; or a label is neither class nor void,
-            where it can be seen. Under `jit` it cannot; the data pipeline has refused such
-            labels, and one that still comes makes its value and weight nan.
     """
     if logits.ndim != 4 or labels.shape != logits.shape[:3]:
         raise ValueError(

@@ -5,19 +5,13 @@ import jax.numpy as jnp
 
 
 def mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """`values.sum() / weights.sum()`, and 0 where the weights sum to 0.
+    """`values.sum() / weights.sum()`, [] float32, and 0 where the weights sum to 0.
 
     On several devices the sums cross first and are divided once; this is for one.
 
     Args:
         values: float of any shape, multiplied by their weights already.
-        weights: of the same shape, >= 0.
-
-    Returns:
-        [] float32.
-
-    Raises:
-        ValueError: the shapes differ.
+        weights: of the same shape (else ValueError), >= 0.
     """
     if values.shape != weights.shape:
         raise ValueError(

@@ -17,27 +17,21 @@ def confusion_matrix(
 
     Args:
         predictions: integers 0..num_classes-1, of any shape.
-        labels: integers of the same shape, 0..num_classes-1 or `ignore_label`.
-        ignore_label: pixels of this label are not counted, whatever the prediction.
+        labels: integers of the same shape, 0..num_classes-1 or `ignore_label` (not counted).
 
-    Returns:
-        [k, k] int32, exact for up to 2**31 pixels; sums over batches belong in int64.
-
-    Raises:
-        ValueError: the shapes differ, a type is not integer, or an id is neither class nor void.
-            Under `jit` ids cannot be seen; there the data pipeline has refused such labels.
+    Returns [k, k] int32, exact for up to 2**31 pixels; sums over batches belong in int64. Raises
+    ValueError where the shapes differ, a type is not integer, or an id is neither class nor void.
+    Under `jit` ids cannot be seen; there the data pipeline has refused such labels.
     """
     if predictions.shape != labels.shape:
         raise ValueError(
             f"confusion_matrix needs predictions and labels of one shape; got "
             f"{predictions.shape} and {labels.shape}."
         )
-    for name, ids in {"predictions": predictions, "labels": labels}.items():
+    for name, ids, void in (("predictions", predictions, None), ("labels", labels, ignore_label)):
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise ValueError(f"confusion_matrix needs integer {name}; got {ids.dtype}.")
-    check_ids("predictions", predictions, num_classes)
-    check_ids("labels", labels, num_classes, ignore_label)
-
+        check_ids(name, ids, num_classes, void)
     labels = jnp.asarray(labels, jnp.int32)
     cell = labels * num_classes + jnp.asarray(predictions, jnp.int32)
     # Ignored pixels are counted too, in one more cell that is cut off.
@@ -49,10 +43,9 @@ def confusion_matrix(
 
 
 def segmentation_scores(matrix: np.ndarray) -> dict[str, float | list[float]]:
-    """Scores of a confusion matrix, in float64 on the host.
+    """Scores of a [k, k] confusion matrix, rows the truth, in float64 on the host.
 
-    With t the diagonal, n the row sums (pixels of the class) and m the column sums (pixels
-    called so):
+    With t the diagonal, n the row sums (pixels of the class) and m the column sums (called so):
 
         iou = t / (n + m - t)         Jaccard index          mean_iou
         class_accuracy = t / n        recall                 mean_class_accuracy
@@ -61,17 +54,12 @@ def segmentation_scores(matrix: np.ndarray) -> dict[str, float | list[float]]:
         frequency_weighted_iou = sum (n * iou) / sum n
 
     as in Long, Shelhamer & Darrell, CVPR 2015, Sec. 5. A ratio 0 / 0 is nan and left out of its
-    mean: a class neither there nor predicted counts in no mean, one that is predicted but not
-    there has IoU and Dice 0 but no accuracy. An empty matrix scores nan throughout.
+    mean: a class neither there nor predicted counts in no mean, one that is predicted but not there
+    has IoU and Dice 0 but no accuracy. An empty matrix scores nan throughout.
 
-    Args:
-        matrix: [k, k] counts; rows are the truth.
-
-    Returns:
-        "iou", "class_accuracy" and "dice": lists of k floats; the other names above: floats.
-
-    Raises:
-        ValueError: the matrix is not square, not of integers, or holds a negative count.
+    Returns lists of k floats for "iou", "class_accuracy" and "dice", floats for the other names
+    above. Raises ValueError for a matrix that is not square, not of integers, or has a negative
+    count.
     """
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -84,26 +72,22 @@ def segmentation_scores(matrix: np.ndarray) -> dict[str, float | list[float]]:
         )
     matrix = matrix.astype(np.int64)
     hit, truth, called = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    iou = _ratio(hit, truth + called - hit)
-    accuracy = _ratio(hit, truth)
-    dice = _ratio(2 * hit, truth + called)
-    present = truth > 0
+    with np.errstate(invalid="ignore"):  # 0 / 0 is meant to be nan.
+        iou = hit / (truth + called - hit)
+        accuracy = hit / truth
+        dice = 2 * hit / (truth + called)
+        frequency_weighted_iou = (truth * iou)[truth > 0].sum() / truth.sum()
+        pixel_accuracy = hit.sum() / truth.sum()
     return {
         "mean_iou": _mean(iou),
-        "frequency_weighted_iou": float(_ratio((truth * iou)[present].sum(), truth.sum())),
-        "pixel_accuracy": float(_ratio(hit.sum(), truth.sum())),
+        "frequency_weighted_iou": float(frequency_weighted_iou),
+        "pixel_accuracy": float(pixel_accuracy),
         "mean_class_accuracy": _mean(accuracy),
         "mean_dice": _mean(dice),
         "iou": iou.tolist(),
         "class_accuracy": accuracy.tolist(),
         "dice": dice.tolist(),
     }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole in float64, nan where whole is 0."""
-    whole = np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
 
 
 def _mean(scores: np.ndarray) -> float:

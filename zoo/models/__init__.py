@@ -1,5 +1,6 @@
 """Models: frozen Linen dataclasses, each its own configuration."""
 
+from zoo.models.siamese import AlignedEncoder, ResidualEncoder, SiameseEncoder, SiameseVerifier
 from zoo.models.unet import UNet
 
-__all__ = ["UNet"]
+__all__ = ["AlignedEncoder", "ResidualEncoder", "SiameseEncoder", "SiameseVerifier", "UNet"]

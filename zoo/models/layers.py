@@ -19,8 +19,7 @@ class ConvBlock(nn.Module):
     """Two 3x3 convolutions, each followed by batch norm (if any) and ReLU.
 
     Batch norm: momentum 0.9 and epsilon 1e-5, PyTorch's defaults, as thousand-step runs need the
-    running averages sooner than Flax's 0.99 brings them. A norm makes the bias redundant; it is
-    left out.
+    running averages sooner than Flax's 0.99 brings them. It makes the bias redundant: left out.
     """
 
     features: int
@@ -33,19 +32,12 @@ class ConvBlock(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] -> [b, h', w', features]; h' = h, or h - 4 with padding "VALID"."""
         dtype = jnp.dtype(self.dtype)
+        conv = {"use_bias": self.norm is None, "dtype": dtype, "kernel_init": he_normal}
+        norm = {"momentum": 0.9, "epsilon": 1e-5, "dtype": dtype, "axis_name": self.axis_name}
         for _ in range(2):
-            x = nn.Conv(
-                self.features,
-                (3, 3),
-                padding=self.padding,
-                use_bias=self.norm is None,
-                dtype=dtype,
-                kernel_init=he_normal,
-            )(x)
+            x = nn.Conv(self.features, (3, 3), padding=self.padding, **conv)(x)
             if self.norm == "batch":
-                x = nn.BatchNorm(
-                    not train, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=self.axis_name
-                )(x)
+                x = nn.BatchNorm(not train, **norm)(x)
             x = nn.relu(x)
         return x
 

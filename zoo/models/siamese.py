@@ -1,8 +1,8 @@
 """Networks that turn a picture into a point, and pairs of pictures into a verdict.
 
 `SiameseEncoder` is the small network of the course; `ResidualEncoder` the strong one: He et al.,
-"Identity Mappings in Deep Residual Networks", arXiv:1603.05027, with full pre-activation. Departures
-from it: the first convolution keeps the size, as the pictures are small; batch norm as in
+"Identity Mappings in Deep Residual Networks", arXiv:1603.05027, with full pre-activation; departing
+from it, the first convolution keeps the size, as the pictures are small, and batch norm is as in
 `zoo.models.layers`. `SiameseVerifier` joins two branches with one set of parameters: Bromley et
 al., "Signature Verification using a Siamese Time Delay Neural Network", NIPS 1993.
 """
@@ -56,13 +56,48 @@ class ResidualEncoder(nn.Module):
         for stage in range(self.depth):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = ResidualBlock(
-                    self.width * 2**stage, stride, dtype=self.dtype, axis_name=self.axis_name
-                )(x, train=train)
+                width = self.width * 2**stage
+                x = ResidualBlock(width, stride, self.dtype, self.axis_name)(x, train=train)
         x = _batch_norm(train, self.dtype, self.axis_name)(x)
         x = nn.relu(x).astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features)(x)
+        return _normalized(x) if self.normalize else x
+
+
+class AlignedEncoder(nn.Module):
+    """For pictures in which things have their places, as faces do: the last layer is told where.
+
+    Stages of a 3x3 convolution, ReLU and pooling, then one dense layer of all that is left, and
+    batch norm without scale or shift: the "BNNeck" of Luo et al., "Bag of Tricks and a Strong
+    Baseline for Deep Person Re-identification", CVPR Workshops 2019. Pictures must be of one size.
+    """
+
+    features: int = 128  # Of the embedding.
+    widths: tuple[int, ...] = (16, 32)  # Channels of each stage.
+    dropout_rate: float = 0.3  # Before the last layer.
+    symmetric: bool = False  # Averages a picture and its mirror image, before the batch norm.
+    normalize: bool = True  # To length 1; a vector of zeros stays one.
+    dtype: str = "float32"  # Of the computation; parameters and statistics are float32.
+    axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] -> [b, features] float32."""
+        b = len(x)
+        if self.symmetric:
+            x = jnp.concatenate([x, x[:, :, ::-1]])
+        for width in self.widths:
+            x = nn.relu(nn.Conv(width, (3, 3), dtype=jnp.dtype(self.dtype))(x))
+            x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+        x = x.reshape(len(x), -1).astype(jnp.float32)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = nn.Dense(self.features, use_bias=False)(x)
+        if self.symmetric:
+            x = (x[:b] + x[b:]) / 2
+        x = nn.BatchNorm(
+            not train, momentum=0.9, use_scale=False, use_bias=False, axis_name=self.axis_name
+        )(x)
         return _normalized(x) if self.normalize else x
 
 
@@ -100,20 +135,20 @@ class SiameseVerifier(nn.Module):
 
     def setup(self):
         if self.compare not in ("euclidean", "absolute"):
-            raise ValueError(
-                f'SiameseVerifier.compare must be "euclidean" or "absolute"; got {self.compare!r}.'
-            )
-        self.head = nn.Dense(1)
+            known = '"euclidean" or "absolute"'
+            raise ValueError(f"SiameseVerifier.compare must be {known}; got {self.compare!r}.")
+        # From the start far means different: a positive weight would be learnt from, inside out.
+        self.head = nn.Dense(
+            1, kernel_init=lambda _, shape, dtype: jnp.full(shape, -(shape[0] ** -0.5))
+        )
 
     def __call__(self, x: jax.Array, y: jax.Array, *, train: bool = False) -> jax.Array:
         """Pictures [b, h, w, c], both of one shape -> logits [b] float32; over 0 is "same"."""
         if x.shape != y.shape:
-            raise ValueError(
-                f"SiameseVerifier compares pictures of one shape; got {x.shape} and {y.shape}."
-            )
+            got = f"{x.shape} and {y.shape}"
+            raise ValueError(f"SiameseVerifier compares pictures of one shape; got {got}.")
         # One call: batch norm sees both branches, and their gradients add up in one tree.
-        both = self.encoder(jnp.concatenate([x, y]), train=train)
-        return self.verdict(*jnp.split(both, 2))
+        return self.verdict(*jnp.split(self.encoder(jnp.concatenate([x, y]), train=train), 2))
 
     def embed(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] -> [b, d] float32."""
@@ -121,27 +156,22 @@ class SiameseVerifier(nn.Module):
 
     def verdict(self, x: jax.Array, y: jax.Array) -> jax.Array:
         """Embeddings [..., d] -> logits [...] float32."""
-        difference = x - y
         if self.compare == "absolute":
-            return self.head(jnp.abs(difference))[..., 0]
-        return self.head(safe_sqrt(jnp.square(difference).sum(-1, keepdims=True)))[..., 0]
+            return self.head(jnp.abs(x - y))[..., 0]
+        return self.head(safe_sqrt(jnp.square(x - y).sum(-1, keepdims=True)))[..., 0]
 
 
 def _normalized(x: jax.Array) -> jax.Array:
-    """Rows of length 1, at any scale: what is squared is at most 1."""
-    x = x / jnp.maximum(jnp.abs(x).max(-1, keepdims=True), 1e-30)
-    return x / jnp.maximum(safe_sqrt(jnp.square(x).sum(-1, keepdims=True)), 1e-30)
+    """Rows of length 1, at any scale: brought to the order of 1 first, they can be squared."""
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1.0)  # A constant factor: the result ignores it.
+    length = safe_sqrt(jnp.square(x).sum(-1, keepdims=True))
+    return x / jnp.where(length > 0, length, 1.0)
 
 
 def _conv(features: int, side: int, stride: int, dtype: str) -> nn.Conv:
-    return nn.Conv(
-        features,
-        (side, side),
-        (stride, stride),
-        use_bias=False,
-        dtype=jnp.dtype(dtype),
-        kernel_init=he_normal,
-    )
+    shape, strides, dtype = (side, side), (stride, stride), jnp.dtype(dtype)
+    return nn.Conv(features, shape, strides, use_bias=False, dtype=dtype, kernel_init=he_normal)
 
 
 def _batch_norm(train: bool, dtype: str, axis_name: str | None) -> nn.BatchNorm:

@@ -20,20 +20,23 @@ from zoo.models.layers import ConvBlock, UpConvolution, he_normal
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
 
-_CHOICES = {
-    "padding": ("SAME", "VALID"),
-    "dtype": ("float32", "bfloat16"),
-    "norm": (None, "batch"),
-    "down": ("pool", "conv"),
+_FIELDS = {
+    "padding": (lambda name: name in ("SAME", "VALID"), "one of SAME, VALID"),
+    "dtype": (lambda name: name in ("float32", "bfloat16"), "one of float32, bfloat16"),
+    "norm": (lambda name: name in (None, "batch"), "one of None, batch"),
+    "down": (lambda name: name in ("pool", "conv"), "one of pool, conv"),
+    "num_classes": (lambda n: n >= 2, "at least 2"),
+    "width": (lambda n: n >= 1, "at least 1"),
+    "depth": (lambda n: n >= 1, "at least 1"),
+    "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
 }
 
 
 class UNet(nn.Module):
     """Logits of every pixel.
 
-    With padding "SAME" any size works: the picture is padded with zeros at the bottom and the
-    right to a multiple of 2**depth, and the logits are cropped back. (Batch norm counts the
-    padding when it trains; sizes that are multiples avoid it.)
+    With padding "SAME" any size works: zeros at the bottom and the right make it a multiple of
+    2**depth, and the logits are cropped back. (Batch norm counts them when it trains.)
     """
 
     num_classes: int
@@ -64,10 +67,8 @@ class UNet(nn.Module):
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float -> logits [b, h', w', num_classes] float32.
 
-        h' = h with padding "SAME" and h - 12 * 2**depth + 8 with "VALID".
-
-        Raises:
-            ValueError: a field or the image's rank, type or size is impossible.
+        h' = h with padding "SAME" and h - 12 * 2**depth + 8 with "VALID". Raises ValueError where a
+        field or the image's rank, type or size is impossible.
         """
         self._check(image)
         height, width = image.shape[1:3]
@@ -75,28 +76,22 @@ class UNet(nn.Module):
         if self.padding == "SAME":
             x = jnp.pad(x, ((0, 0), (0, -height % self.stride), (0, -width % self.stride), (0, 0)))
 
-        def block(level: int, name: str) -> ConvBlock:
+        def block(x: jax.Array, level: int, name: str) -> jax.Array:
+            options = (self.padding, self.norm, self.dtype, self.axis_name)
             features = self.width * 2**level
-            return ConvBlock(
-                features,
-                self.padding,
-                self.norm,
-                self.dtype,
-                self.axis_name,
-                name=f"{name}_{level}",
-            )
+            return ConvBlock(features, *options, name=f"{name}_{level}")(x, train=train)
 
         skips = []
         for level in range(self.depth):
-            x = block(level, "encoder")(x, train=train)
+            x = block(x, level, "encoder")
             skips.append(x)
             x = self._down(x, level)
-        x = block(self.depth, "encoder")(x, train=train)
+        x = block(x, self.depth, "encoder")
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         for level in reversed(range(self.depth)):
             x = UpConvolution(self.width * 2**level, self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([centre_crop(skips[level], x.shape[1:3]), x], axis=-1)
-            x = block(level, "decoder")(x, train=train)
+            x = block(x, level, "decoder")
         if self.padding == "SAME":
             x = x[:, :height, :width]
         # float32, or bfloat16 would round the logits to 8 bits.
@@ -107,31 +102,14 @@ class UNet(nn.Module):
         """[b, h, w, c] -> [b, h / 2, w / 2, c]."""
         if self.down == "pool":
             return max_pool_2x2(x)
-        conv = nn.Conv(
-            x.shape[-1],
-            (2, 2),
-            (2, 2),
-            padding="VALID",
-            dtype=jnp.dtype(self.dtype),
-            kernel_init=he_normal,
-            name=f"down_{level}",
-        )
+        options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal}
+        conv = nn.Conv(x.shape[-1], (2, 2), (2, 2), "VALID", name=f"down_{level}", **options)
         return conv(x)
 
     def _check(self, image: jax.Array) -> None:
-        for field, choices in _CHOICES.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"UNet.{field} must be one of {', '.join(map(str, choices))}; "
-                    f"got {getattr(self, field)!r}."
-                )
-        for field, least in {"num_classes": 2, "width": 1, "depth": 1}.items():
-            if getattr(self, field) < least:
-                raise ValueError(
-                    f"UNet.{field} must be at least {least}; got {getattr(self, field)}."
-                )
-        if not 0.0 <= self.dropout_rate < 1.0:
-            raise ValueError(f"UNet.dropout_rate must be in [0, 1); got {self.dropout_rate}.")
+        for field, (good, wanted) in _FIELDS.items():
+            if not good(getattr(self, field)):
+                raise ValueError(f"UNet.{field} must be {wanted}; got {getattr(self, field)!r}.")
         if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
             raise ValueError(
                 f"UNet takes a batch of float images [b, h, w, c]; got {image.dtype} "
@@ -149,14 +127,11 @@ class UNet(nn.Module):
         offset, lost = 4 * (self.stride - 1), 12 * self.stride - 8
         smallest = lost + 1 + (offset - lost - 1) % self.stride
         below = side - (side - offset) % self.stride
-        if side == below and side >= smallest:
-            return
-        what = f'UNet(depth={self.depth}, padding="VALID") cannot take {side} px'
         if side < smallest:
-            raise ValueError(
-                f"{what}: nothing would be left; the smallest legal size is {smallest}."
-            )
-        raise ValueError(
-            f"{what}: a pooling would meet an odd side; the nearest legal sizes are {below} and "
-            f"{below + self.stride}."
-        )
+            why = f"nothing would be left; the smallest legal size is {smallest}"
+        elif side > below:
+            sizes = f"{below} and {below + self.stride}"
+            why = f"a pooling would meet an odd side; the nearest legal sizes are {sizes}"
+        else:
+            return
+        raise ValueError(f'UNet(depth={self.depth}, padding="VALID") cannot take {side} px: {why}.')

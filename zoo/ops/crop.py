@@ -11,10 +11,7 @@ Array = TypeVar("Array", jax.Array, np.ndarray)
 def centre_crop(x: Array, size: tuple[int, ...]) -> Array:
     """[b, h, w, ...] -> its middle [b, *size, ...]; an odd surplus is cut at bottom and right.
 
-    Unpadded convolutions reach the middle of an image alone.
-
-    Raises:
-        ValueError: x is smaller than `size`.
+    Unpadded convolutions reach that alone. Raises ValueError where x is smaller than `size`.
     """
     top, left = x.shape[1] - size[0], x.shape[2] - size[1]
     if top < 0 or left < 0:

@@ -3,15 +3,92 @@
 import jax
 import jax.numpy as jnp
 
+# Terms of a sum in one pass; 32 took twice the processor time of 16 (n = m = 4096, d = 128).
+_TERMS = 16
 
-def safe_sqrt(x: jax.Array) -> jax.Array:
-    """The square root, with gradient 0 instead of infinity where `x` is 0 or below.
+
+def pairwise_squared_distance(x: jax.Array, y: jax.Array | None = None) -> jax.Array:
+    """The squared Euclidean distance of every row of `x` to every row of `y`, or of `x` itself.
+
+    The sum of squared differences, in O(n m) memory, value and gradient; reverse mode only. Not
+    |x|^2 + |y|^2 - 2 x.y, which multiplies faster but cancels: there the distance of equal unit
+    vectors was up to 1e-3 (d = 128). Here it is exactly 0, and near rows are as exact as far ones.
 
     Args:
-        x: float of any shape, >= 0; what rounding has made negative counts as 0.
+        x, y: [n, d] and [m, d] float, else ValueError; computed in float32 whatever they are.
 
     Returns:
-        The shape and dtype of `x`.
+        [n, m] float32, >= 0; inf where the square overflows.
+    """
+    if y is None and x.ndim == 2:
+        return _own_distance(jnp.asarray(x, jnp.float32))
+    y = x if y is None else y
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"pairwise_squared_distance needs x [n, d] and y [m, d]; got {x.shape} and {y.shape}."
+        )
+    return _squared_distance(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+
+
+# Its own gradient, as that of the loop would keep all [n, m, d] differences.
+@jax.custom_vjp
+def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+    features = _passes(y.T)
+
+    def of_row(row):
+        def add(total, terms):
+            for a, b in zip(*terms, strict=True):
+                total += jnp.square(a - b)
+            return total, None
+
+        terms = _passes(row[:, None]), features
+        return jax.lax.scan(add, jnp.zeros(len(y), jnp.float32), terms)[0]
+
+    return jax.lax.map(of_row, x, batch_size=rows_at_once(len(y)))
+
+
+def _backward(rows, g):
+    return _pull(*rows, g), _pull(*rows[::-1], g.T)
+
+
+def _pull(x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
+    """The gradient by x: sum_j 2 g_ij (x_i - y_j), differences first: the rest would cancel."""
+
+    def add(total, terms):
+        for b, weight in zip(*terms, strict=True):
+            total += weight[:, None] * (x - b)
+        return total, None
+
+    return 2 * jax.lax.scan(add, jnp.zeros_like(x), (_passes(y), _passes(g.T)))[0]
+
+
+_squared_distance.defvjp(lambda x, y: (_squared_distance(x, y), (x, y)), _backward)
+
+
+# Both of a row's parts in one: half of the work.
+@jax.custom_vjp
+def _own_distance(x: jax.Array) -> jax.Array:
+    return _squared_distance(x, x)
+
+
+_own_distance.defvjp(lambda x: (_squared_distance(x, x), x), lambda x, g: (_pull(x, x, g + g.T),))
+
+
+def _passes(x: jax.Array) -> jax.Array:
+    """[n, m] -> [passes, terms, m], filled up with zeros, which add nothing."""
+    terms = max(1, min(_TERMS, len(x)))
+    return jnp.pad(x, ((0, -len(x) % terms), (0, 0))).reshape(-1, terms, x.shape[1])
+
+
+def rows_at_once(m: int) -> int:
+    """How many rows of [n, m] to work on at a time, so that they stay in a core's cache."""
+    return max(1, 2**18 // max(1, m))
+
+
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """The square root of floats >= 0, in their dtype, with gradient 0, not infinity, at 0.
+
+    What rounding has made negative counts as 0.
     """
     # Masked before the root: a `where` after it would multiply infinity by 0 in the gradient.
     positive = x > 0

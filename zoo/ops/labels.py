@@ -10,11 +10,8 @@ def check_ids(name: str, ids: Any, num_classes: int, ignore_label: int | None = 
     """Raises ValueError where ids hold something that is neither a class nor `ignore_label`.
 
     Traced arrays have no values yet, and arrays that lie on other hosts none to read: they pass
-    unseen. What reads the data has looked at those (DESIGN, "Arrays").
-
-    Args:
-        name: of the ids, for the message.
-        ids: integers of any shape.
+    unseen. What reads the data has looked at those (DESIGN, "Arrays"). The ids, integers of any
+    shape, have their `name` in the message.
     """
     if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
         return

@@ -12,7 +12,7 @@ def resize_logits(
 
     As `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` and OpenCV's
     INTER_LINEAR. Two neighbours are gathered and weighed, so no matrix product can lose digits to
-    bfloat16 on an accelerator.
+    bfloat16 on an accelerator. Raises ValueError for a size below 1, or rows outside 0..H.
 
     Args:
         logits: [b, h, w, k].
@@ -21,11 +21,8 @@ def resize_logits(
 
     Returns:
         [b, H, W, k] float32, or [b, stop - start, W, k].
-
-    Raises:
-        ValueError: a size below 1, or rows outside 0..H.
     """
-    start, stop = (0, size[0]) if rows is None else rows
+    start, stop = rows or (0, size[0])
     if min(size) < 1 or not 0 <= start <= stop <= size[0]:
         raise ValueError(
             f"resize_logits needs a size of at least 1x1 and rows within it; got {size}, {rows}."
@@ -42,8 +39,7 @@ def _interpolate(x: jax.Array, axis: int, size: int, index: np.ndarray) -> jax.A
     # (index + 0.5) * n / size - 0.5, over 2 * size and in integers: no rounding moves a pixel.
     position = np.maximum((2 * index + 1) * n - size, 0)
     low = np.minimum(position // (2 * size), n - 1)
-    shape = [1] * x.ndim
-    shape[axis] = len(index)
-    share = (position % (2 * size) / (2 * size)).astype(np.float32).reshape(shape)
+    share = (position % (2 * size) / (2 * size)).astype(np.float32)
+    share = np.expand_dims(share, [other for other in range(x.ndim) if other != axis])
     high = np.minimum(low + 1, n - 1)
     return jnp.take(x, low, axis) * (1 - share) + jnp.take(x, high, axis) * share

@@ -4,21 +4,12 @@ import jax
 
 
 def depth_to_space(x: jax.Array, factor: int) -> jax.Array:
-    """Spreads channels over blocks of `factor` x `factor` pixels.
+    """Spreads channels over blocks: [b, h, w, f * f * c] -> [b, h * f, w * f, c], f = `factor`.
 
     The sub-pixel rearrangement of Shi et al., "Real-Time Single Image and Video Super-Resolution
     Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016, Eq. 4, with the channels
-    ordered (row, column, c) as in `tf.nn.depth_to_space`.
-
-    Args:
-        x: [b, h, w, factor * factor * c].
-        factor: >= 1.
-
-    Returns:
-        [b, h * factor, w * factor, c].
-
-    Raises:
-        ValueError: x is not of rank 4, or its channels do not divide by factor * factor.
+    ordered (row, column, c) as in `tf.nn.depth_to_space`. Raises ValueError where `factor` is below
+    1, x is not of rank 4, or its channels do not divide by factor * factor.
     """
     if x.ndim != 4 or factor < 1 or x.shape[-1] % (factor * factor):
         raise ValueError(

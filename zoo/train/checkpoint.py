@@ -1,8 +1,8 @@
 """Checkpoints by Orbax: the whole state, the step, and a JSON of what it is.
 
 Saved asynchronously from a host copy, so that training goes on at once. Batches depend on
-(seed, step) alone, hence no iterator is saved. Kept are the latest two (a file that cannot be read
-falls back on the one before) and the best by score.
+(seed, step) alone, hence no iterator is saved. The latest two are kept, since a file may prove
+unreadable, and the best by score.
 """
 
 import contextlib
@@ -60,14 +60,12 @@ class Checkpoints:
         self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
         self._best = _KeepBest()
         keep = policies.AnyPreservationPolicy([policies.LatestN(2), self._best])
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep, read_only=read_only, create=not read_only
+        )
         with _quiet():
-            self._manager = ocp.CheckpointManager(
-                self.folder,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=keep, read_only=read_only, create=not read_only
-                ),
-                item_names=("state", "meta"),
-            )
+            names = ("state", "meta")
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
 
     def steps(self) -> list[int]:
         """The steps that were saved whole, oldest first."""
@@ -76,43 +74,27 @@ class Checkpoints:
     def save(self, state: TrainState, meta: dict[str, Any]) -> None:
         """Starts to write a host copy of a state; a save still under way is waited for.
 
-        Args:
-            meta: JSON; `meta["best"]` is None or {"step": ..., "score": ...}, the step to keep.
-
-        Raises:
-            OSError, ValueError: of the save before, such as a full disk.
+        `meta` is JSON; its "best" is None or {"step": ..., "score": ...}, the step to keep. Raises
+        OSError or ValueError of the save before, such as a full disk.
         """
         self._best.step = meta["best"] and meta["best"]["step"]
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_flat(state)), meta=ocp.args.JsonSave(meta)
-            ),
-            force=True,
-        )
+        arrays, meta = ocp.args.StandardSave(_flat(state)), ocp.args.JsonSave(meta)
+        args = ocp.args.Composite(state=arrays, meta=meta)
+        self._manager.save(int(state.step), args=args, force=True)
 
     def read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays by flat name, and the meta, of a step. Raises whatever Orbax does."""
-        read = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
-        )
+        items = {"state": ocp.args.StandardRestore(), "meta": ocp.args.JsonRestore()}
+        read = self._manager.restore(step, args=ocp.args.Composite(**items))
         return {k: np.asarray(v) for k, v in read.state.items()}, read.meta
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any], list[str]] | None:
-        """The latest state that can be read, on the host.
+        """The latest readable state, on the host, its meta, and a line for each step passed over.
 
-        A step whose files cannot be read is moved to `unreadable/` beside the folder, nothing
-        is deleted, and the one before is tried.
-
-        Args:
-            target: a state of the right structure, shapes and dtypes.
-
-        Returns:
-            State, meta and a line for each step that was passed over; None where none was saved.
-
-        Raises:
-            ValueError: a checkpoint of another model, or steps were saved and none can be read.
+        None where none was saved. A step whose files cannot be read is moved to `unreadable/`
+        beside the folder, nothing is deleted, and the one before is tried. `target` is a state of
+        the right structure, shapes and dtypes. Raises ValueError for a checkpoint of another model,
+        and where steps were saved and none can be read.
         """
         passed = []
         for step in reversed(self.steps()):
@@ -154,13 +136,12 @@ def _first_line(error: Exception) -> str:
 
 def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any:
     """`target` with the arrays of a checkpoint in its leaves; every name, shape and dtype fits."""
-
-    def words(leaf):
-        return "nothing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
-
     leaves = _flat(target)
     for name in sorted(leaves.keys() | arrays.keys()):
-        ours, saved = words(leaves.get(name)), words(arrays.get(name))
+        ours, saved = (
+            f"{x[name].dtype}{list(x[name].shape)}" if name in x else "nothing"
+            for x in (leaves, arrays)
+        )
         if ours != saved:
             raise ValueError(
                 f"{where} does not fit the model: {name} is {saved} there and {ours} here; "
@@ -177,21 +158,17 @@ def load_variables(
 ) -> tuple[dict[str, Any], int]:
     """The variables to predict with, from a workdir: averaged parameters where it keeps them.
 
-    Returns:
-        {"params": ..., "batch_stats": ... where the model has them} of NumPy arrays, and the step.
-
-    Raises:
-        ValueError: nothing was saved, or the files cannot be read.
+    Returns {"params": ..., "batch_stats": ... where the model has them} of NumPy arrays, and the
+    step. Raises ValueError where nothing was saved, or the files cannot be read.
     """
     if which not in ("best", "latest"):
         raise ValueError(f"which must be 'best' or 'latest'; got {which!r}.")
     folder = pathlib.Path(workdir) / "checkpoints"
-    if not folder.is_dir():
+    # Orbax may not open, read-only, a folder that is not there.
+    checkpoints = Checkpoints(workdir, read_only=True) if folder.is_dir() else None
+    if checkpoints is None or not checkpoints.steps():
         raise ValueError(f"{workdir} holds no checkpoints; train there first.")
-    checkpoints = Checkpoints(workdir, read_only=True)
-    step = max(checkpoints.steps(), default=None)
-    if step is None:
-        raise ValueError(f"{folder} holds no finished checkpoint; train there first.")
+    step = checkpoints.steps()[-1]
     try:
         arrays, meta = checkpoints.read(step)
         if which == "best" and meta["best"] and meta["best"]["step"] != step:
@@ -205,8 +182,8 @@ def load_variables(
     finally:
         checkpoints.close()
     tree = flax.traverse_util.unflatten_dict(arrays, sep="/")
-    variables = {"params": tree["ema"] if tree.get("ema") else tree["params"]}
-    if tree.get("batch_stats"):
+    variables = {"params": tree.get("ema", tree["params"])}
+    if "batch_stats" in tree:
         variables["batch_stats"] = tree["batch_stats"]
     return variables, step
 
@@ -219,8 +196,7 @@ def check_fits(target: Any, found: Any, where: str | os.PathLike) -> None:
 def adopt(variables: dict[str, Any], source: str | os.PathLike) -> dict[str, Any]:
     """Fresh `variables` with every tensor replaced by that of another run's workdir.
 
-    Raises:
-        ValueError: the first tensor whose name or shape differs, or `source` holds no run.
+    Raises ValueError for the first of another name or shape, and where `source` holds no run.
     """
     found, step = load_variables(source)
     return _fill(variables, _flat(found), pathlib.Path(source) / "checkpoints" / str(step))

@@ -1,7 +1,7 @@
 """The two checks before a long run: look at what would happen, and over-fit a handful.
 
-Both write nothing. They are the first steps of Karpathy's "A Recipe for Training Neural
-Networks" (2019): verify the loss at initialisation, overfit one batch.
+Both write nothing. They are the first steps of Karpathy's "A Recipe for Training Neural Networks"
+(2019): verify the loss at initialisation, overfit one batch.
 """
 
 import dataclasses
@@ -11,28 +11,25 @@ import jax
 import numpy as np
 
 from zoo.data.augment import Augment
-from zoo.train import config
+from zoo.losses import mean
+from zoo.train import config, fields
 from zoo.train.config import Experiment
-from zoo.train.parallel import Layout, to_host
+from zoo.train.parallel import Layout
 from zoo.train.run import Run
-from zoo.train.step import make_eval_step
+from zoo.train.step import apply_loss
 
 OVERFITTED = 0.05  # Of the loss of a network that knows nothing; below counts as zero.
 
 
 def dry_run(name: str, experiment: Experiment, layout: Layout) -> list[str]:
-    """The lines that tell what a launch would do, after one forward pass.
-
-    Raises:
-        ValueError: whatever would stop the launch.
-    """
+    """Lines that tell what a launch would do; ValueError for whatever would stop it."""
     run = Run(experiment, layout)
     validation = run.source(experiment.data.validation_split)
-    batch = run.train_items[0]
+    batch = run.train_items()[0]
     state = run.initial_state()
-    sums = _initial_sums(run, state, batch)
     examples, size = len(run.train_source), experiment.data.batch_size
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    naive = run.task.initial_loss()
     shapes = ", ".join(f"{k} {x.dtype}{list(x.shape)}" for k, x in batch.items())
     return [
         json.dumps({"name": name, **config.to_dict(experiment)}, indent=2),
@@ -42,42 +39,43 @@ def dry_run(name: str, experiment: Experiment, layout: Layout) -> list[str]:
         f"{examples / size:.1f} steps",
         f"{layout.count} {jax.default_backend()} device(s) by {layout.how}; the first batch of a "
         f"process: {shapes}",
-        f"initial loss {run.task.scores(sums)['loss']:.4f}; a network that knows nothing: "
-        f"{run.task.initial_loss():.4f}",
+        f"initial loss {_initial_loss(run, state, batch):.4f}"
+        + ("" if naive is None else f"; a network that knows nothing: {naive:.4f}"),
     ]
 
 
-def _initial_sums(run: Run, state, batch) -> dict[str, np.ndarray]:
-    """The task's sums over one training batch, before any step."""
-    return to_host(
-        jax.jit(make_eval_step(run.experiment.model, run.task))(state.variables(), batch)
-    )
+def _initial_loss(run: Run, state, batch) -> float:
+    """The loss of one training batch before any step, without dropout."""
+    model, task = run.experiment.model, run.task
+
+    def loss(variables, batch):
+        outputs = model.apply(variables, *task.inputs(batch))
+        return mean(*apply_loss(task, outputs, batch)[:2])
+
+    return float(jax.jit(loss)(state.variables(), batch))
 
 
 def overfit(experiment: Experiment, count: int, layout: Layout) -> tuple[bool, list[str]]:
-    """Trains on the first `count` examples as one fixed batch, without augmentation or dropout.
+    """Trains on one fixed batch of `count` examples, without augmentation or dropout.
 
     The learning rate is constant and label smoothing off, so that nothing keeps the loss from 0.
+    Raises ValueError where `count` is not positive or does not divide by the devices.
 
     Returns:
-        Whether the loss fell below 5 % of the loss of a network that knows nothing, and lines
-        with the loss on the way.
-
-    Raises:
-        ValueError: `count` is not positive, does not divide by the devices, or is more than the
-            training split holds.
+        Whether the loss fell below 5 % of that of a network that knows nothing (where theory does
+        not tell it, of the untrained one), and lines with the loss on the way.
     """
     data = dataclasses.replace(experiment.data, batch_size=count, augment=Augment())
     rule = dataclasses.replace(experiment.optimizer, schedule="constant", accumulate=1, ema=0.0)
     model, task = experiment.model, experiment.task
-    if hasattr(model, "dropout_rate"):
-        model = model.clone(dropout_rate=0.0)
+    model = fields.set_everywhere(model, "dropout_rate", 0.0)
     if hasattr(task, "label_smoothing"):
         task = dataclasses.replace(task, label_smoothing=0.0)
     experiment = dataclasses.replace(experiment, data=data, optimizer=rule, model=model, task=task)
-    run = Run(experiment, layout, limit=count)
-    batch, state, target = run.train_items[0], layout.put(run.initial_state()), None
-    target = OVERFITTED * run.task.initial_loss()
+    run = Run(experiment, layout)
+    batch, state = run.train_items()[0], run.initial_state()
+    naive = run.task.initial_loss() or _initial_loss(run, state, batch)
+    state, target = layout.put(state), OVERFITTED * naive
     lines = []
     for step in range(1, experiment.steps + 1):
         state, metrics = run.train_step(state, layout.split(batch))

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
 from zoo.data.config import Data
+from zoo.data.images import write_atomically
 from zoo.data.info import Info
 from zoo.train import fields
 
@@ -40,15 +42,12 @@ class Optimizer:
 
     def __post_init__(self):
         fields.check_types(self)
-        _at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "power")
-        _at_least(self, 1, "decay_steps", "accumulate")
-        for name in ("momentum", "decay", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise _wrong(self, name, "in [0, 1)")
-        if not 0 < self.decay_rate <= 1:
-            raise _wrong(self, "decay_rate", "in (0, 1]")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise _wrong(self, "clip_norm", "positive, or None for no clipping")
+        at_least_0 = ("learning_rate", "weight_decay", "warmup_steps", "power")
+        _require(self, at_least_0, "at least 0", lambda v: v >= 0)
+        _require(self, ("decay_steps", "accumulate"), "at least 1", lambda v: v >= 1)
+        _require(self, ("momentum", "decay", "ema"), "in [0, 1)", lambda v: 0 <= v < 1)
+        _require(self, ("decay_rate",), "in (0, 1]", lambda v: 0 < v <= 1)
+        _require(self, ("clip_norm",), "positive or None", lambda v: v is None or v > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,53 +74,39 @@ class Experiment:
         fields.check_types(self)
         if not fields.is_config(self.task):
             raise ValueError(f"Experiment.task: expected a dataclass, got {self.task!r}.")
-        _at_least(self, 1, "steps", "log_every", "eval_every", "checkpoint_every")
-        if self.patience is not None:
-            _at_least(self, 1, "patience")
-        if not 0 <= self.seed < 2**32:
-            raise _wrong(self, "seed", "in 0..2^32 - 1")
-        if not self.split:
-            raise _wrong(self, "split", "the name of a split")
+        at_least_1 = ("steps", "log_every", "eval_every", "checkpoint_every", "patience")
+        _require(self, at_least_1, "at least 1", lambda v: v is None or v >= 1)
+        _require(self, ("seed",), "in 0..2^32 - 1", lambda v: 0 <= v < 2**32)
+        _require(self, ("split",), "the name of a split", bool)
+
+
+def _require(config: Any, names: tuple[str, ...], wanted: str, good: Callable[[Any], bool]) -> None:
+    """Raises ValueError for the first of these fields whose value is not as wanted."""
+    owner = "" if isinstance(config, Experiment) else f"{type(config).__name__.lower()}."
+    for name in names:
+        if not good(getattr(config, name)):
+            raise ValueError(f"{owner}{name} must be {wanted}; got {getattr(config, name)!r}.")
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
-    """Every field as JSON holds it, models and tasks under their class.
-
-    Raises:
-        ValueError: a field that could not be read back exactly.
-    """
+    """Every field as JSON, models and tasks under their class; ValueError if one cannot be kept."""
     return fields.encode(experiment, "", Experiment)
 
 
 def from_dict(values: dict[str, Any]) -> Experiment:
-    """The experiment that `to_dict` was given.
-
-    Classes are imported by the names in `values`; nothing but Linen modules and dataclasses
-    is called.
-
-    Raises:
-        ValueError: an unknown class or field, or a wrong type.
-    """
+    """What `to_dict` was given; ValueError for an unknown class or field, or a wrong type."""
     return fields.decode(values, "", Experiment)
 
 
 def write_experiment(
     workdir: str | os.PathLike, name: str, experiment: Experiment, info: Info
 ) -> None:
-    """Writes experiment.json: `name`, all fields, and `info`, what the data's ids mean.
-
-    Raises:
-        ValueError: the workdir cannot be written.
-    """
-    workdir = pathlib.Path(workdir)
+    """Writes experiment.json: `name`, all fields and `info`; ValueError if it cannot be written."""
     values = {"name": name, **to_dict(experiment), "info": dataclasses.asdict(info)}
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    # Written whole or not at all: a kill leaves no half file.
-    partial = workdir / (FILE + ".partial")
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(workdir / FILE)
+        os.makedirs(workdir, exist_ok=True)
+        write_atomically(pathlib.Path(workdir) / FILE, text.encode())
     except OSError as error:
         raise ValueError(
             f"The workdir {workdir} cannot be written ({error.strerror}); choose another --workdir."
@@ -129,11 +114,7 @@ def write_experiment(
 
 
 def read_experiment(workdir: str | os.PathLike) -> tuple[str, Experiment, Info]:
-    """The name, the experiment and the data's info of a workdir.
-
-    Raises:
-        ValueError: no experiment.json, or one that is damaged or of another version.
-    """
+    """The name, experiment and info of a workdir; ValueError for no or a bad experiment.json."""
     path = pathlib.Path(workdir) / FILE
     if not path.is_file():
         raise ValueError(f"{workdir} is no workdir: it has no {FILE}. Train there first.")
@@ -148,14 +129,10 @@ def read_experiment(workdir: str | os.PathLike) -> tuple[str, Experiment, Info]:
 def check_same(
     workdir: str | os.PathLike, name: str, experiment: Experiment, *, evaluating: bool = False
 ) -> None:
-    """Refuses a workdir that holds another experiment. An empty or absent one fits any.
+    """Refuses a workdir of another experiment: a ValueError that names each field that differs.
 
-    Args:
-        evaluating: only the experiment's name and what the parameters fit must agree, and the
-            workdir must hold an experiment.
-
-    Raises:
-        ValueError: naming each field that differs.
+    An empty or absent one fits any. Where `evaluating`, it must hold an experiment, of which only
+    the name and what the parameters fit must agree.
     """
     if not evaluating and not (pathlib.Path(workdir) / FILE).is_file():
         return
@@ -164,38 +141,16 @@ def check_same(
         raise ValueError(
             f"{workdir} holds the experiment {old_name!r}, not {name!r}; choose another --workdir."
         )
-    before, now = dict(_flat(to_dict(old))), dict(_flat(to_dict(experiment)))
-    changed = []
-    for key in {**before, **now}:
-        compared = _under(key, FIXED) if evaluating else not _under(key, FREE)
-        if compared and before.get(key) != now.get(key):
-            changed.append(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}")
+    before, now = (flatten_dict(to_dict(e), sep=".") for e in (old, experiment))
+    listed = tuple(f"{name}." for name in (FIXED if evaluating else FREE))
+    changed = [
+        f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key) and f"{key}.".startswith(listed) == evaluating
+    ]
     if changed:
         free = "" if evaluating else f", change nothing but {', '.join(FREE)}"
         raise ValueError(
             f"{workdir} was trained otherwise: {'; '.join(changed)}. "
             f"Set them back{free}, or choose another --workdir."
         )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _under(key: str, roots: tuple[str, ...]) -> bool:
-    return any(key == root or key.startswith(root + ".") for root in roots)
-
-
-def _at_least(config: Any, low: int, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < low:
-            raise _wrong(config, name, f"at least {low}")
-
-
-def _wrong(config: Any, name: str, wanted: str) -> ValueError:
-    owner = "" if isinstance(config, Experiment) else f"{type(config).__name__.lower()}."
-    return ValueError(f"{owner}{name} must be {wanted}; got {getattr(config, name)!r}.")

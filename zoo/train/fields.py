@@ -16,20 +16,21 @@ from typing import Any
 from flax import linen as nn
 
 LINEN = ("parent", "name")
+UNION = (typing.Union, types.UnionType)
 PLAIN = (bool, int, float, str, type(None))
 
 
-def names(config: Any) -> tuple[str, ...]:
-    """The fields of a configuration or its class, in order."""
-    cls = config if isinstance(config, type) else type(config)
-    linen = LINEN if issubclass(cls, nn.Module) else ()
-    return tuple(f.name for f in dataclasses.fields(cls) if f.init and f.name not in linen)
-
-
 def hints(config: Any) -> dict[str, Any]:
-    """The type of each field."""
+    """The type of each field of a configuration or its class, in order."""
     cls = config if isinstance(config, type) else type(config)
-    return {k: h for k, h in typing.get_type_hints(cls).items() if k in names(cls)}
+    linen, found = LINEN if issubclass(cls, nn.Module) else (), typing.get_type_hints(cls)
+    fields = (f.name for f in dataclasses.fields(cls) if f.init and f.name not in linen)
+    return {name: found[name] for name in fields}
+
+
+def names(config: Any) -> tuple[str, ...]:
+    """The fields alone."""
+    return tuple(hints(config))
 
 
 def is_config(value: Any) -> bool:
@@ -37,17 +38,19 @@ def is_config(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def close(word: str, words: Iterable[str]) -> list[str]:
-    """At most three of `words` that `word` may be a slip for, the likeliest first."""
-    return difflib.get_close_matches(word, list(words), n=3, cutoff=0.6)
+def set_everywhere(config: Any, name: str, value: Any) -> Any:
+    """A configuration with the field `name` changed in it and in all it holds that have one."""
+    values = {k: getattr(config, k) for k in names(config)}
+    new = {k: set_everywhere(v, name, value) for k, v in values.items() if is_config(v)}
+    if name in values:
+        new[name] = value
+    return dataclasses.replace(config, **new)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The end of a message about an unknown word: the nearest ones or, with none near, all."""
-    near = close(word, words)
-    if near:
-        return f"; did you mean {' or '.join(near)}"
-    return f"; there are {', '.join(words)}"
+    near = difflib.get_close_matches(word, words)
+    return f"; did you mean {' or '.join(near)}" if near else f"; there are {', '.join(words)}"
 
 
 def describe(hint: Any) -> str:
@@ -55,7 +58,7 @@ def describe(hint: Any) -> str:
     args = typing.get_args(hint)
     if hint is type(None):
         return "none"
-    if is_union(hint):
+    if typing.get_origin(hint) in UNION:
         return " or ".join(map(describe, args))
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, args))
@@ -65,23 +68,15 @@ def describe(hint: Any) -> str:
     return getattr(typing.get_origin(hint) or hint, "__name__", str(hint))
 
 
-def is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
 def accept(value: Any, hint: Any, where: str) -> Any:
     """The value as the type `hint` holds it: an int becomes a float, a list of JSON a tuple.
 
-    Args:
-        where: the field's dotted name, for the message.
-
-    Raises:
-        ValueError: naming the field, the expected type and the value.
+    Raises ValueError naming the field (`where`, its dotted name), the expected type and the value.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
-    if is_union(hint):
+    if origin in UNION:
         for arg in args:
             try:
                 return accept(value, arg, where)
@@ -98,12 +93,10 @@ def accept(value: Any, hint: Any, where: str) -> Any:
         each = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(each) == len(value):
             return tuple(accept(v, h, where) for v, h in zip(value, each, strict=True))
-    elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    elif hint is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
+    elif hint in (int, float):
+        number = isinstance(value, int | hint) and not isinstance(value, bool)
+        if number and abs(value) < math.inf:  # False for nan too.
+            return hint(value)
     elif isinstance(value, origin or hint):
         return value
     raise ValueError(f"{where}: expected {describe(hint)}, got {value!r}.")
@@ -118,8 +111,7 @@ def check_types(config: Any) -> None:
 def encode(value: Any, where: str, hint: Any = Any) -> Any:
     """A value as JSON holds it. A configuration that its type does not tell carries its "class".
 
-    Raises:
-        ValueError: for what JSON cannot give back exactly, such as a function, an array or nan.
+    Raises ValueError for what JSON cannot give back exactly, such as a function, an array or nan.
     """
     if is_config(value):
         cls = type(value)
@@ -129,11 +121,8 @@ def encode(value: Any, where: str, hint: Any = Any) -> Any:
                 f"back; define it in a module."
             )
         head = {} if hint is cls else {"class": f"{cls.__module__}.{cls.__qualname__}"}
-        types_ = hints(cls)
-        return head | {
-            k: encode(getattr(value, k), f"{where}.{k}" if where else k, types_[k])
-            for k in names(cls)
-        }
+        dots = f"{where}." if where else ""
+        return head | {k: encode(getattr(value, k), dots + k, h) for k, h in hints(cls).items()}
     if isinstance(value, tuple):
         return [encode(v, where) for v in value]
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
@@ -147,13 +136,10 @@ def encode(value: Any, where: str, hint: Any = Any) -> Any:
 
 
 def decode(value: Any, where: str, hint: Any = Any) -> Any:
-    """What `encode` was given.
+    """What `encode` was given; ValueError for a class or field unknown or missing, or a wrong type.
 
-    A class is imported by the name the file holds; only Linen modules and dataclasses are
-    called. Importing a module runs it, so read files of people you trust.
-
-    Raises:
-        ValueError: a class that cannot be found, an unknown or missing field, a wrong type.
+    A class is imported by the name the file holds; only Linen modules and dataclasses are called.
+    Importing a module runs it, so read files of people you trust.
     """
     if isinstance(value, dict) and "class" in value:
         return _build(_find(value["class"], where), value, where)
@@ -167,8 +153,8 @@ def decode(value: Any, where: str, hint: Any = Any) -> Any:
 
 
 def _build(cls: type, fields: Mapping[str, Any], where: str) -> Any:
-    types_, given = hints(cls), {k: v for k, v in fields.items() if k != "class"}
-    dots = f"{where}." if where else ""
+    types_, dots = hints(cls), f"{where}." if where else ""
+    given = {k: v for k, v in fields.items() if k != "class"}
     for name in given:
         if name not in types_:
             raise ValueError(f"{dots}{name}: no such field{nearest(name, types_)}.")

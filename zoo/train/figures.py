@@ -1,7 +1,6 @@
 """Pictures of a run: curves, confusion matrix, and examples beside their predictions.
 
-NumPy in, PNG out. Drawn on canvases of their own, without pyplot's global state, so that any thread
-may draw; written whole or not at all.
+NumPy in, PNG out. Drawn without pyplot and its global state, so that any thread may draw.
 """
 
 import io
@@ -12,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -42,43 +39,35 @@ def curves(
     for axes, name in zip(figure.subplots(1, 2), ("loss", score), strict=True):
         for split, hue in zip(splits, HUES * len(splits), strict=False):
             points = [(r["step"], r[name]) for r in records if r["split"] == split and name in r]
-            points = np.array(points, float).reshape(-1, 2)
-            if np.isfinite(points[:, 1]).any():
-                _line(axes, points, split, hue, mark_best=name == score)
+            steps, values = np.array(points, float).reshape(-1, 2).T
+            if not np.isfinite(values).any():
+                continue
+            label = split
+            if name == score:
+                best, word = np.nanargmax(values), "best " if len(points) > 1 else ""
+                label += f", {word}{values[best]:.3f} at step {steps[best]:.0f}"
+                axes.plot(steps[best], values[best], "*", color=hue, markersize=13, zorder=3)
+            # A lone point makes no line; many markers hide it.
+            marker = "o" if len(points) <= 30 else ""
+            axes.plot(steps, values, color=hue, label=label, marker=marker, ms=3.5, lw=1.3)
         axes.set(xlabel="step", title=name.replace("_", " ").replace("iou", "IoU"))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(frameon=False)
-        if name == "loss" and _spans_decades(axes):
+        values = np.concatenate([[np.nan], *(line.get_ydata() for line in axes.lines)])
+        values = values[np.isfinite(values)]
+        if name == "loss" and values.size and 0 < 20 * values.min() < values.max():
             axes.set_yscale("log")
-    _save(figure, path)
-
-
-def _line(axes: Axes, points: np.ndarray, split: str, hue: str, *, mark_best: bool) -> None:
-    steps, values = points.T
-    # A lone point makes no line; many markers hide it.
-    marker = "o" if len(points) <= 30 else ""
-    if mark_best:
-        best = np.nanargmax(values)
-        word = "best " if len(points) > 1 else ""
-        split = f"{split}, {word}{values[best]:.3f} at step {steps[best]:.0f}"
-        axes.plot(steps[best], values[best], "*", color=hue, markersize=13, zorder=3)
-    axes.plot(steps, values, color=hue, marker=marker, markersize=3.5, linewidth=1.3, label=split)
-
-
-def _spans_decades(axes: Axes) -> bool:
-    values = np.concatenate([[np.nan], *(line.get_ydata() for line in axes.lines)])
-    values = values[np.isfinite(values)]
-    return values.size > 0 and values.min() > 0 and values.max() > 20 * values.min()
+    save(figure, path)
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike) -> None:
     """Draws a confusion matrix, each row in per cent of its true class's pixels.
 
-    Args:
-        matrix: [k, k] counts, rows the truth. A class without pixels has a hatched row.
+    `matrix`: [k, k] counts, rows the truth, hatched if empty. ValueError: k is not the names'
+    number.
     """
     matrix = np.asarray(matrix, np.float64)
     k = len(class_names)
@@ -86,16 +75,12 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.Pat
         raise ValueError(f"confusion needs [{k}, {k}] counts for {k} names; got {matrix.shape}.")
     total = matrix.sum(1, keepdims=True)
     share = 100 * np.divide(matrix, total, out=np.zeros_like(matrix), where=total > 0)
-    side = 2.6 + 0.46 * k
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    figure = Figure(figsize=(3.2 + 0.46 * k, 2.6 + 0.46 * k), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    for row, column in np.ndindex(k, k):
-        if total[row, 0] == 0:
-            continue
+    for row, column in np.argwhere(matrix):  # 0 is left empty for the eye.
         value = share[row, column]
-        # 0 is left empty for the eye; below a half, "<1" would read as 0.
-        words = "" if matrix[row, column] == 0 else "<1" if value < 0.5 else f"{value:.0f}"
+        words = "<1" if value < 0.5 else f"{value:.0f}"
         tone = "white" if value > 55 else "black"
         axes.text(column, row, words, ha="center", va="center", color=tone, fontsize=9)
     for row in np.flatnonzero(total[:, 0] == 0):
@@ -106,7 +91,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.Pat
     axes.set_title("per cent of the true class", fontsize=11)
     axes.tick_params(length=0)
     figure.colorbar(shown, shrink=0.7, aspect=25, pad=0.02)
-    _save(figure, path)
+    save(figure, path)
 
 
 def grid(
@@ -122,63 +107,44 @@ def grid(
         images: [h, w, 1 or 3] uint8 each; sizes may differ.
         labels, predictions: [h, w] integer ids each.
     """
-    rows = len(_same_count(images, labels, predictions))
+    examples, side = _examples(images, labels, predictions), 2.4
     heights = [min(max(x.shape[0] / x.shape[1], 0.3), 2.0) for x in images]
-    side = 2.4
     entries = _entries(labels, predictions, info)
     columns = min(6, len(entries))
-    legend_height = 0.2 + 0.18 * math.ceil(len(entries) / columns) * (
-        1 + max(words.count("\n") for words, _ in entries)
-    )
-    height = side * sum(heights) + 0.1 * rows + 0.3 + legend_height
+    lines = math.ceil(len(entries) / columns) * max(1 + words.count("\n") for words, _ in entries)
+    height = side * sum(heights) + 0.1 * len(examples) + 0.5 + 0.18 * lines
     figure = Figure(figsize=(4 * side + 0.3, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.06, wspace=0.01, hspace=0.01)
-    panels = figure.subplots(rows, 4, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for row, image, label, prediction in zip(panels, images, labels, predictions, strict=True):
-        pictures = (
-            np.broadcast_to(image, (*image.shape[:2], 3)),
-            colourize(label, info.colours, info.ignore_label),
-            colourize(prediction, info.colours, info.ignore_label),
-            _error(label, prediction, info.ignore_label),
-        )
+    panels = figure.subplots(len(heights), 4, squeeze=False, height_ratios=heights)
+    for row, (image, label, prediction) in zip(panels, examples, strict=True):
+        painted = [colourize(x, info.colours, info.ignore_label) for x in (label, prediction)]
+        error = np.where((label == prediction)[..., None], RIGHT, WRONG)
+        error[label == info.ignore_label] = VOID_COLOUR
+        pictures = (np.broadcast_to(image, (*image.shape[:2], 3)), *painted, error)
         for axes, picture in zip(row, pictures, strict=True):
             # No averaging of neighbours: it would mix the colours of two classes into a third.
             axes.imshow(picture, interpolation="nearest")
             axes.set_axis_off()
     for axes, title in zip(panels[0], ("image", "truth", "prediction", "error"), strict=True):
         axes.set_title(title, fontsize=11)
-    figure.legend(
-        handles=[
-            Patch(facecolor=np.array(colour) / 255, edgecolor="0.4", linewidth=0.6, label=words)
-            for words, colour in entries
-        ],
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        handlelength=1.2,
-    )
-    _save(figure, path)
+    handles = [
+        Patch(facecolor=np.array(colour) / 255, edgecolor="0.4", linewidth=0.6, label=words)
+        for words, colour in entries
+    ]
+    style = {"frameon": False, "fontsize": 9, "handlelength": 1.2}
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
+    save(figure, path)
 
 
 def _entries(
     labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], info: Info
 ) -> list[tuple[str, tuple[int, int, int]]]:
     """The legend: classes that are seen in these pictures, void, and the colours of the error."""
-    seen = set(np.unique(np.concatenate([np.ravel(x) for x in (*labels, *predictions)])).tolist())
-    classes = zip(info.class_names, info.colours, strict=True)
-    entries = [
-        (textwrap.fill(name, 18), colour) for i, (name, colour) in enumerate(classes) if i in seen
-    ]
-    if info.ignore_label in seen:
-        entries.append(("void", VOID_COLOUR))
-    return [*entries, ("right", RIGHT), ("wrong", WRONG)]
-
-
-def _error(label: np.ndarray, prediction: np.ndarray, ignore_label: int) -> np.ndarray:
-    """[h, w, 3] uint8: where the prediction is right, wrong, or not asked for."""
-    picture = np.where((label == prediction)[..., None], RIGHT, WRONG)
-    return np.where((label == ignore_label)[..., None], VOID_COLOUR, picture).astype(np.uint8)
+    seen = set().union(*(np.unique(x).tolist() for x in (*labels, *predictions)))
+    classes = enumerate(zip(info.class_names, info.colours, strict=True))
+    entries = [(textwrap.fill(name, 18), colour) for i, (name, colour) in classes if i in seen]
+    void = [("void", VOID_COLOUR)] if info.ignore_label in seen else []
+    return [*entries, *void, ("right", RIGHT), ("wrong", WRONG)]
 
 
 def overlays(
@@ -189,25 +155,20 @@ def overlays(
 ) -> np.ndarray:
     """One picture for TensorBoard: a row for each example, image, truth and prediction laid over.
 
-    Args:
-        images: [h, w, 1 or 3] uint8 each; sizes may differ.
-        labels, predictions: [h, w] integer ids each, of their image's size.
-
-    Returns:
-        [H, W, 3] uint8, black beside the narrower rows.
+    Takes lists as `grid`, ids of their image's size; returns [H, W, 3] uint8, black beside the
+    narrower rows.
     """
     rows = []
-    for image, label, prediction in _same_count(images, labels, predictions):
-        painted = [
-            overlay(image, ids, info.colours, info.ignore_label) for ids in (label, prediction)
-        ]
+    for image, *ids in _examples(images, labels, predictions):
+        painted = [overlay(image, x, info.colours, info.ignore_label) for x in ids]
         image = np.broadcast_to(image, (*image.shape[:2], 3))
         rows.append(np.concatenate([image, *painted], axis=1))
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0))) for r in rows])
 
 
-def _same_count(*lists: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+def _examples(*lists: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+    """Image, label and prediction of each example."""
     counts = [len(x) for x in lists]
     if len(set(counts)) > 1 or not counts[0]:
         raise ValueError(
@@ -217,8 +178,8 @@ def _same_count(*lists: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
     return list(zip(*lists, strict=True))
 
 
-def _save(figure: Figure, path: str | os.PathLike) -> None:
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure as PNG, whole or not at all."""
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=120)
     write_atomically(path, buffer.getvalue())

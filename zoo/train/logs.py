@@ -1,5 +1,6 @@
 """What a run tells: metrics.jsonl, TensorBoard, a progress bar or plain lines, environment.json."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -10,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ import numpy as np
 import rich.console
 import rich.progress
 from tensorboardX import SummaryWriter
+
+from zoo.data.images import write_atomically
 
 METRICS = "metrics.jsonl"
 PLAIN_SECONDS = 10.0  # Without a terminal, lines of training come at least this far apart.
@@ -27,8 +30,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class Log:
-    """A context manager that keeps and shows the numbers of a run. Of many processes, 0 writes.
+class Log(contextlib.AbstractContextManager):
+    """Keeps and shows the numbers of a run. Of many processes, 0 writes.
 
     Args:
         workdir: takes metrics.jsonl and tensorboard/, cut back to `start` first.
@@ -44,38 +47,27 @@ class Log:
             return
         workdir = pathlib.Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
-        truncate(workdir / METRICS, start)
+        _truncate(workdir / METRICS, start)
         self.file = (workdir / METRICS).open("a", encoding="utf-8")
         # A killed run may have shown steps that this one takes again.
         self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         self.console = rich.console.Console(highlight=False, soft_wrap=True)
-        self.bar, self.task = None, None
+        words = rich.progress.TextColumn("{task.description}", markup=False)
+        self.bar = rich.progress.Progress(
+            rich.progress.BarColumn(), words, console=self.console, refresh_per_second=2
+        )
+        self.task = self.bar.add_task("compiling ...", total=steps, completed=start)
         if self.console.is_terminal:
-            self.bar = rich.progress.Progress(
-                rich.progress.BarColumn(),
-                rich.progress.TextColumn("{task.description}", markup=False),
-                console=self.console,
-                refresh_per_second=2,
-            )
-            self.task = self.bar.add_task("compiling ...", total=steps, completed=start)
             self.bar.start()
         self.first: tuple[int, float] | None = None  # A step, and when it was logged.
         self.printed = -math.inf
 
-    def __enter__(self) -> "Log":
-        return self
-
     def __exit__(self, *_) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Writes what is still in memory."""
-        if not self.writes:
-            return
-        if self.bar is not None:
-            self.bar.stop()
-        self.file.close()
-        self.board.close()
+        if self.writes:
+            if self.console.is_terminal:
+                self.bar.stop()
+            self.file.close()
+            self.board.close()
 
     def train(self, step: int, values: Mapping[str, float]) -> None:
         """Keeps and shows the training's numbers at a step; `loss` is one of them."""
@@ -85,7 +77,7 @@ class Log:
         now = time.monotonic()
         self.first = self.first or (step, now)
         line = self._line(step, values, now)
-        if self.bar is not None:
+        if self.console.is_terminal:
             self.bar.update(self.task, completed=step, description=line)
         elif now - self.printed >= PLAIN_SECONDS or step == self.steps:
             self.printed = now
@@ -112,8 +104,8 @@ class Log:
 
     def _keep(self, step: int, split: str, values: Mapping[str, Any]) -> None:
         plain = {name: _plain(value) for name, value in values.items()}
-        record = {"step": step, "split": split, **plain}
-        self.file.write(json.dumps(record, allow_nan=False) + "\n")
+        record = json.dumps({"step": step, "split": split, **plain}, allow_nan=False)
+        self.file.write(record + "\n")
         self.file.flush()
         for name, value in plain.items():
             if isinstance(value, int | float):
@@ -144,48 +136,32 @@ def _plain(value: Any) -> Any:
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     """The records of metrics.jsonl, oldest first, with nan where the file has null.
 
-    A last line that is still being written is left out.
-
-    Raises:
-        ValueError: a whole line that is no record.
+    A last line still being written is left out; ValueError for a whole line that is no record.
     """
     return [record for record, _ in _records(pathlib.Path(workdir) / METRICS)]
 
 
-def truncate(path: pathlib.Path, step: int) -> None:
-    """Drops a half line at the end and every record after `step`, in one move or not at all.
-
-    Raises:
-        ValueError: a whole line that is no record.
-    """
-    if not path.exists():
-        return
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(line for record, line in _records(path) if record["step"] <= step)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _truncate(path: pathlib.Path, step: int) -> None:
+    """Drops a half line at the end and every record after `step`, in one move or not at all."""
+    if path.exists():
+        kept = (line for record, line in _records(path) if record["step"] <= step)
+        write_atomically(path, b"".join(kept))
 
 
-def _records(path: pathlib.Path) -> list[tuple[dict[str, Any], str]]:
+def _records(path: pathlib.Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Each whole line, parsed and as it stands."""
-    found = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
-            break  # Only the last one can lack its end: the process was killed.
+            return  # Only the last one can lack its end: the process was killed.
         try:
             record = json.loads(line)
-            known = isinstance(record["step"], int) and isinstance(record["split"], str)
+            if not (isinstance(record["step"], int) and isinstance(record["split"], str)):
+                raise TypeError("its step is no integer, or its split no string")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number} is no record ({error}); delete that line to go on."
             ) from error
-        if not known:
-            raise ValueError(f"{path}, line {number} has no step or split; delete it to go on.")
-        found.append(({k: _number(v) for k, v in record.items()}, line.decode()))
-    return found
+        yield {name: _number(value) for name, value in record.items()}, line
 
 
 def _number(value: Any) -> Any:
@@ -195,7 +171,7 @@ def _number(value: Any) -> Any:
 
 
 def write_environment(workdir: str | os.PathLike, seed: int) -> None:
-    """Writes environment.json: what this launch ran on and from. It names no user and no host."""
+    """Writes environment.json into a workdir: what this launch ran on and from, no user or host."""
     devices = jax.devices()
     values = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -212,11 +188,8 @@ def write_environment(workdir: str | os.PathLike, seed: int) -> None:
             "processes": jax.process_count(),
         },
     }
-    workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = workdir / "environment.json.partial"
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    partial.replace(workdir / "environment.json")
+    text = json.dumps(values, indent=2) + "\n"
+    write_atomically(pathlib.Path(workdir) / "environment.json", text.encode())
 
 
 def _version(package: str) -> str | None:
@@ -229,11 +202,10 @@ def _version(package: str) -> str | None:
 def _git_commit() -> str | None:
     """The commit of the checkout this is, "-dirty" if changed; None where it is no checkout."""
     root = pathlib.Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "describe"]
+    command += ["--always", "--dirty", "--abbrev=40"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
         return None  # No git here, or it hangs: a missing commit must not stop a run.
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.strip()

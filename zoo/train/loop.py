@@ -17,11 +17,12 @@ import numpy as np
 from zoo.train import checkpoint, config, logs
 from zoo.train.config import Experiment
 from zoo.train.logs import Log
+from zoo.train.mined import mined
 from zoo.train.parallel import Layout, to_host
 from zoo.train.run import Run
 from zoo.train.state import TrainState
 
-SHOWN = 6  # Examples in the figures.
+AILING = 5  # Log lines in a row with a task's warning before it is shown: a start may look bad.
 
 
 class Diverged(ValueError):
@@ -41,11 +42,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
-    Args:
-        name: what the experiment is called; kept in the workdir.
-
-    Returns:
-        `step`, `split` and the scores by name.
+    The workdir keeps the experiment's `name`. Returns `step`, `split` and the scores by name.
 
     Raises:
         ValueError: bad input, before the workdir is touched.
@@ -82,7 +79,7 @@ def train(
             if start:
                 log.say(f"Going on in {workdir} from step {start} of {experiment.steps}.")
             state = layout.put(state)
-            _train_steps(run, state, meta, checkpoints, log, signals)
+            _train_steps(run, workdir, state, meta, checkpoints, log, signals)
             checkpoints.wait()
             return _finish(run, workdir, log)
     finally:
@@ -90,14 +87,22 @@ def train(
 
 
 def _train_steps(
-    run: Run, state: TrainState, meta: dict, checkpoints, log: Log, signals: "_Signals"
+    run: Run,
+    workdir: pathlib.Path,
+    state: TrainState,
+    meta: dict,
+    checkpoints,
+    log: Log,
+    signals: "_Signals",
 ) -> None:
     """Steps until the end, early stopping or a signal."""
     config, start = run.experiment, int(state.step)
     if start >= config.steps or _gave_up(config, meta):
         return
-    batches, unchecked, counted, clock = run.batches(start), [], start + 1, 0.0
+    batches, unchecked, counted, clock, ailing = None, [], start + 1, 0.0, 0
     for step in range(start + 1, config.steps + 1):
+        if batches is None or (run.task.renew_every and (step - 1) % run.task.renew_every == 0):
+            batches = run.batches(step - 1, mined(run, workdir, step - 1, state))
         state, metrics = run.train_step(state, run.layout.split(next(batches)))
         unchecked.append(metrics)
         if step == start + 1:  # The compilation is not counted in images per second.
@@ -116,9 +121,13 @@ def _train_steps(
             values["images_per_second"] = images / (time.perf_counter() - clock)
         if step % config.log_every == 0 or step == config.steps:
             log.train(step, {**values, "learning_rate": float(run.learning_rate(step - 1))})
+            warning = run.task.warning(values)
+            ailing = ailing + 1 if warning else 0
+            if ailing == AILING:
+                log.say(f"Warning, step {step}: {warning}")
         if evaluates:
             split = config.data.validation_split
-            scores = run.task.scores(run.sums(state.variables(), split))
+            scores = run.task.scores(run.task.results(run, state.variables(), split))
             log.evaluation(step, split, scores)
             meta = _judged(meta, step, scores[run.task.headline])
         if saves:
@@ -166,20 +175,18 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log) -> dict[str, Any]:
     """Scores the best checkpoint, draws the figures and says where everything lies."""
     split, headline = run.experiment.split, run.task.headline
     variables, step = checkpoint.load_variables(workdir, which="best")
-    sums = run.sums(run.layout.put(variables), split)
-    scores = run.task.scores(sums)
+    results = run.task.results(run, run.layout.put(variables), split)
+    scores = run.task.scores(results)
     if jax.process_index() == 0:
         records = logs.read_metrics(workdir)
         if not any(r["step"] == step and r["split"] == split for r in records):
             log.evaluation(step, split, scores)
-        figures = workdir / "figures"
-        examples = run.examples(variables, split, SHOWN)
-        run.task.draw(figures, records, sums, examples)
-        log.images(step, {split: run.task.overlay(examples)})
+        picture, remark = run.task.finish(run, variables, results, records, workdir)
+        log.images(step, {split: picture})
         log.say(
-            f"{headline} {scores[headline]:.4f} on {split}, at the best step, {step}.\n"
-            f"Scores, checkpoints and pictures are in {workdir}; see {figures}.\n"
-            f"Next: python -m zoo predict {workdir} IMAGE... --out predictions"
+            f"{headline} {scores[headline]:.4f} on {split}, at the best step, {step}.{remark}\n"
+            f"Scores, checkpoints and pictures are in {workdir}; see {workdir / 'figures'}.\n"
+            f"Next: python -m zoo {run.task.use.format(workdir=workdir)}"
         )
     return {"step": step, "split": split, **scores}
 
@@ -187,22 +194,16 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log) -> dict[str, Any]:
 def evaluate(
     experiment: Experiment, workdir: str | os.PathLike, layout: Layout, *, which: str = "best"
 ) -> dict[str, Any]:
-    """Scores the checkpoint of a workdir on `experiment.split`; writes nothing.
+    """Scores the checkpoint of a workdir on `experiment.split`, as `train` does; writes nothing.
 
-    Args:
-        which: "best" by validation score, or "latest".
-
-    Returns:
-        `step`, `split` and the scores by name.
-
-    Raises:
-        ValueError: no checkpoint, an unknown split, or a model of other shapes.
+    `which` is "best" by validation score, or "latest". Raises ValueError for no checkpoint, an
+    unknown split, or a model of other shapes.
     """
     variables, step = checkpoint.load_variables(workdir, which=which)
     run = Run(experiment, layout, trains=False)
     fresh = jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())
     checkpoint.check_fits(fresh, variables, workdir)
-    scores = run.task.scores(run.sums(layout.put(variables), experiment.split))
+    scores = run.task.scores(run.task.results(run, layout.put(variables), experiment.split))
     return {"step": step, "split": experiment.split, **scores}
 
 

@@ -9,20 +9,17 @@ from zoo.train.config import Optimizer
 def schedule(config: Optimizer, steps: int) -> optax.Schedule:
     """Learning rate at a step (0 is the first), for a run of `steps` steps.
 
-    A linear warm-up over `warmup_steps`, then over the steps that are left:
-    constant; cosine to 0; exponential (times `decay_rate` every `decay_steps`, in a smooth
-    curve); or polynomial (1 - t / T)^power to 0.
+    A linear warm-up over `warmup_steps`, then over the steps that are left: constant; cosine to 0;
+    exponential (times `decay_rate` every `decay_steps`, smooth); or polynomial (1 - t/T)^power.
     """
     left = max(steps - config.warmup_steps, 1)
     peak = config.learning_rate
-    if config.schedule == "constant":
-        after = optax.constant_schedule(peak)
-    elif config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, left)
-    elif config.schedule == "exponential":
-        after = optax.exponential_decay(peak, config.decay_steps, config.decay_rate)
-    else:
-        after = optax.polynomial_schedule(peak, 0.0, config.power, left)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "cosine": optax.cosine_decay_schedule(peak, left),
+        "exponential": optax.exponential_decay(peak, config.decay_steps, config.decay_rate),
+        "polynomial": optax.polynomial_schedule(peak, 0.0, config.power, left),
+    }[config.schedule]
     if config.warmup_steps == 0:
         return after
     # Not from 0: a step that moves nothing is a step lost.
@@ -31,10 +28,10 @@ def schedule(config: Optimizer, steps: int) -> optax.Schedule:
 
 
 def decayed(params) -> dict:
-    """A tree of bools: which leaves weight decay shrinks.
+    """A tree of bools: which leaves weight decay shrinks. Kernels alone.
 
-    Kernels alone. Biases and the scales of norms are vectors; shrinking them costs accuracy
-    and regularises nothing (He et al., "Bag of Tricks", CVPR 2019, section 3.1).
+    Biases and the scales of norms are vectors; shrinking them costs accuracy and regularises
+    nothing (He et al., "Bag of Tricks", CVPR 2019, section 3.1).
     """
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
@@ -45,17 +42,15 @@ def optimizer(config: Optimizer, rate: optax.Schedule) -> optax.GradientTransfor
     AdamW's decay is decoupled from the gradient (Loshchilov & Hutter, ICLR 2019); for the
     others it is added to the gradient, as the L2 penalty `weight_decay / 2 |w|^2` does.
     """
-    parts = []
-    if config.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    rules = {
+        "sgd": optax.sgd(rate, momentum=config.momentum or None),
+        "adam": optax.adam(rate),
+        "adamw": optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed),
+        "rmsprop": optax.rmsprop(rate, decay=config.decay, eps=1e-8),
+    }
+    parts = [rules[config.name]]
     if config.weight_decay and config.name != "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
-    if config.name == "sgd":
-        parts.append(optax.sgd(rate, momentum=config.momentum or None))
-    elif config.name == "adam":
-        parts.append(optax.adam(rate))
-    elif config.name == "adamw":
-        parts.append(optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed))
-    else:
-        parts.append(optax.rmsprop(rate, decay=config.decay, eps=1e-8))
+        parts.insert(0, optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    if config.clip_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     return optax.chain(*parts)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import difflib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,20 +12,16 @@ from flax import linen as nn
 from zoo.train import fields
 from zoo.train.config import Experiment
 
-BOOLS = {"true": True, "false": False}
+WORDS = {"true": True, "false": False, "none": None}
 
 
 def apply(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     """The experiment with some fields changed; a later override of one field wins.
 
-    Args:
-        overrides: "FIELD=VALUE", FIELD a dotted name. By the field's type VALUE is a number, a
-            string, true or false, none, or a tuple ("3,4" or "(3, 4)"); a key of a dict is set by
-            its name, as in data.options.validation=tail.
-
-    Raises:
-        ValueError: no "=", an unknown field (with the nearest), a wrong type (with the
-            expected), a value that makes no sense.
+    Each is "FIELD=VALUE", FIELD a dotted name. By the field's type VALUE is a number, a string,
+    true or false, none, or a tuple ("3,4" or "(3, 4)"); a key of a dict is set by its name, as in
+    data.options.validation=tail. Raises ValueError for no "=", an unknown field (with the nearest),
+    a wrong type (with the expected), a value that makes no sense.
     """
     texts: dict[str, Any] = {}
     for override in overrides:
@@ -64,12 +61,11 @@ def _nearest(experiment: Experiment, config: Any, path: list[str], depth: int) -
     here = {name: owner + name for name in fields.names(config)}
     # A field's name without its group, such as learning_rate, is found too.
     leaves = {name.rpartition(".")[2]: name for name in _all(experiment)}
-    if path[0] in leaves:
-        return f"; did you mean {leaves[path[0]]}"
-    for names, word in ((here, path[depth]), (leaves, path[-1])):
-        near = fields.close(word, names)
-        if near:
-            return f"; did you mean {' or '.join(names[name] for name in near)}"
+    near = [leaves[path[0]]] if path[0] in leaves else []
+    near = near or [here[name] for name in difflib.get_close_matches(path[depth], here)]
+    near = near or [leaves[name] for name in difflib.get_close_matches(path[-1], leaves)]
+    if near:
+        return f"; did you mean {' or '.join(near)}"
     return f"; there are {', '.join(here.values())}"
 
 
@@ -97,56 +93,28 @@ def _changed(config: Any, texts: Mapping[str, Any], prefix: str) -> Any:
             new[name] = {**value, **{k: _literal(v, f"{where}.{k}") for k, v in text.items()}}
         else:
             new[name] = _changed(value, text, where + ".")
-    replace = nn.Module.clone if isinstance(config, nn.Module) else dataclasses.replace
-    return replace(config, **new)
+    return dataclasses.replace(config, **new)
 
 
 def parse(text: str, hint: Any, where: str) -> Any:
     """The value of type `hint` that a text stands for. Raises ValueError naming both."""
-    if fields.is_union(hint):
-        # A string takes any text, so it is tried last.
-        for arg in sorted(typing.get_args(hint), key=lambda arg: arg is str):
-            try:
-                return parse(text, arg, where)
-            except ValueError:
-                continue
-    elif hint is type(None):
-        if text.lower() == "none":
-            return None
-    elif hint is bool:
-        if text.lower() in BOOLS:
-            return BOOLS[text.lower()]
-    elif hint in (int, float):
-        try:
-            return fields.accept(hint(text), hint, where)
-        except ValueError:
-            pass  # int and float have their own words; ours are below.
-    elif hint is str:
-        return text
-    elif typing.get_origin(hint) is typing.Literal:
-        return fields.accept(text, hint, where)
-    elif typing.get_origin(hint) is tuple:
-        parts = [part.strip() for part in text.strip("()[] ").rstrip(",").split(",")]
-        args = typing.get_args(hint)
-        each = [args[0]] * len(parts) if args[-1] is Ellipsis else list(args)
-        if len(parts) == len(each):
-            try:
-                return tuple(parse(p, h, where) for p, h in zip(parts, each, strict=True))
-            except ValueError:
-                pass  # The message below names the whole tuple.
-    else:
-        return fields.accept(_literal(text, where), hint, where)
-    raise ValueError(f"{where}: expected {fields.describe(hint)}, got {text!r}.")
+    value = _literal(text, where)
+    if isinstance(value, str):
+        value = text  # Quotes belong to it.
+    if typing.get_origin(hint) is tuple and not isinstance(value, tuple):
+        value = (value,)
+    try:
+        return fields.accept(value, hint, where)
+    except ValueError:
+        return fields.accept(text, hint, where)  # A string may look like anything else.
 
 
 def _literal(text: Any, where: str) -> Any:
     """A value without a type to go by: a Python literal, true, false, none, or the text itself."""
     if not isinstance(text, str):
         raise ValueError(f"{where}: a dict inside a dict cannot be set by name.")
-    if text.lower() in BOOLS:
-        return BOOLS[text.lower()]
-    if text.lower() == "none":
-        return None
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -17,12 +18,10 @@ HOW = ("jit", "pmap")
 
 
 class Layout:
-    """All devices of all processes as one mapped axis.
+    """All devices of all processes, or those given, as one mapped axis.
 
-    Args:
-        how: "jit" (a shard_map over a mesh; the default: a dispatch of a tiny step takes 0.1 ms
-            against pmap's 0.5 on CPU) or "pmap".
-        devices: the devices to use; all by default.
+    `how` is "jit", a shard_map over a mesh, or "pmap". Dispatch of a tiny step takes 0.1 ms with
+    the first and 0.5 with the second, on CPU.
     """
 
     def __init__(self, how: str = "jit", devices: list[jax.Device] | None = None):
@@ -95,6 +94,19 @@ class Layout:
             n = self.local_count
             return {k: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for k, x in batch.items()}
         return {k: jax.make_array_from_process_local_data(self._split, x) for k, x in batch.items()}
+
+
+def gather(tree: Any, axis_name: str | None) -> tuple[Any, jax.Array]:
+    """The rows of all devices, in order, and the places [b] int32 of this device's b among them.
+
+    Gradients by gathered rows flow back to the device each row came from, summed over the devices.
+    """
+    rows = jax.tree.leaves(tree)[0].shape[0]
+    anchors = jnp.arange(rows, dtype=jnp.int32)
+    if axis_name is None:
+        return tree, anchors
+    together = jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
+    return together, anchors + rows * jax.lax.axis_index(axis_name)
 
 
 def _mesh(devices: list[jax.Device]) -> jax.sharding.Mesh:

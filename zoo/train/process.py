@@ -10,8 +10,7 @@ import jax
 def set_up_process() -> None:
     """Keeps compiled programs between runs, and quiets libraries that tell what they do.
 
-    Programs are kept in `$ZOO_CACHE/xla`, by default under `~/.cache/zoo`; JAX's own
-    JAX_COMPILATION_CACHE_DIR has precedence.
+    Programs go to JAX_COMPILATION_CACHE_DIR, else `$ZOO_CACHE/xla`, else `~/.cache/zoo/xla`.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         root = os.environ.get("ZOO_CACHE") or pathlib.Path.home() / ".cache" / "zoo"

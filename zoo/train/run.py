@@ -1,187 +1,124 @@
 """What an experiment becomes: data, task, model, optimizer and the programs mapped on devices."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
 
-from zoo.data.batches import Subset, eval_batches, iterate, train_batches
-from zoo.data.images import Preprocess, resize_image
-from zoo.data.source import Source, open_source
-from zoo.ops.crop import centre_crop
-from zoo.train import optimizer, state
+from zoo.data.batches import iterate
+from zoo.data.images import Preprocess
+from zoo.train import fields, optimizer, state
 from zoo.train.config import Experiment
 from zoo.train.parallel import AXIS, Layout, to_host
-from zoo.train.step import make_eval_step, make_train_step
+from zoo.train.step import make_embed_step, make_eval_step, make_train_step
 
 
 class Run:
     """One experiment on one layout of devices.
 
-    Args:
-        trains: whether it will train; else the training split is not read for class weights.
-        limit: train on the first `limit` examples of the training split alone.
-
-    Raises:
-        ValueError: the data cannot be opened, the model does not fit them, or the batch does
-            not divide by the devices.
+    Unless it `trains`, the training split is not read for class weights. Raises ValueError where
+    the data cannot be opened, the model does not fit them, or the batch does not divide by the
+    devices.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        layout: Layout,
-        *,
-        trains: bool = True,
-        limit: int | None = None,
-    ):
+    def __init__(self, experiment: Experiment, layout: Layout, *, trains: bool = True):
         layout.check_batch(experiment.data.batch_size, experiment.optimizer.accumulate)
         self.experiment = experiment
         self.layout = layout
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, Sequence] = {}
         self.train_source = self.source(experiment.data.train_split)
-        if limit is not None:
-            self.train_source = Subset(self.train_source, limit)
         self.info = self.train_source.info
         self.task = experiment.task.bind(self.info, self.train_source if trains else None)
         self.task.check_model(experiment.model)
         self.preprocess = Preprocess(
             self.info.channels, self.info.mean, self.info.std, experiment.data.size
         )
-        model = experiment.model
-        self.model: nn.Module = (
-            model.clone(axis_name=AXIS) if hasattr(model, "axis_name") else model
-        )
+        self.model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", AXIS)
         self.learning_rate = optimizer.schedule(experiment.optimizer, experiment.steps)
         self.tx = optimizer.optimizer(experiment.optimizer, self.learning_rate)
 
-    def source(self, split: str) -> Source:
+    def source(self, split: str) -> Sequence:
         """A split of the data, opened once."""
         if split not in self._sources:
-            data = self.experiment.data
-            self._sources[split] = open_source(
-                data.name,
-                split,
-                path=data.path,
-                image=data.image,
-                label=data.label,
-                label_offset=data.label_offset,
-                num_classes=data.num_classes,
-                options=data.options,
-                cache_mib=data.cache_mib,
-            )
+            self._sources[split] = self.experiment.task.open(self.experiment.data, split)
         return self._sources[split]
 
-    @functools.cached_property
-    def train_items(self):
+    def train_items(self, mined: Mapping[str, np.ndarray] | None = None):
         """The training batches of this process: item n is the batch of step n."""
-        return train_batches(
-            self.train_source,
-            self.experiment.data,
-            self.preprocess,
-            seed=self.experiment.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+        data, seed = self.experiment.data, self.experiment.seed
+        options = {**self._process(), **({} if mined is None else {"mined": mined})}
+        return self.task.train_batches(
+            self.train_source, data, self.preprocess, seed=seed, **options
         )
 
-    def batches(self, start: int) -> Iterator[Mapping[str, np.ndarray]]:
-        """The training batches of this process from a step on."""
-        return iterate(self.train_items, start, self.experiment.data.threads)
-
-    def eval_batches(
-        self, split: str, *, process_index: int = 0, process_count: int = 1
+    def batches(
+        self, start: int, mined: Mapping[str, np.ndarray] | None = None
     ) -> Iterator[Mapping[str, np.ndarray]]:
-        """A split once, in order; rows that only fill a batch have weight 0."""
-        return eval_batches(
-            self.source(split),
-            self.experiment.data,
-            self.preprocess,
-            batch_size=self.experiment.data.batch_size,
-            process_index=process_index,
-            process_count=process_count,
+        """The training batches of this process from a step on."""
+        return iterate(self.train_items(mined), start, self.experiment.data.threads)
+
+    def eval_batches(self, source: Sequence, **process: int) -> Iterator[Mapping[str, np.ndarray]]:
+        """A split once, in order, all rows unless told which process; rows that fill weigh 0."""
+        data = self.experiment.data
+        return self.task.eval_batches(
+            source, data, self.preprocess, batch_size=data.batch_size, **process
         )
 
     def blank_inputs(self) -> tuple[np.ndarray, ...]:
         """What the model is called with, one example of zeros."""
-        inputs = self.task.inputs(self.train_items[0])
+        inputs = self.task.inputs(self.train_items()[0])
         return jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), inputs)
 
     def initial_state(self) -> state.TrainState:
         """The state before the first step, on the default device."""
-        config = self.experiment
+        config, inputs = self.experiment, self.blank_inputs()
         # The model without its axis: this runs unmapped.
         return state.create(
-            config.model,
-            self.blank_inputs(),
-            self.tx,
-            seed=config.seed,
-            ema=config.optimizer.ema > 0,
+            config.model, inputs, self.tx, seed=config.seed, ema=config.optimizer.ema > 0
         )
 
     @functools.cached_property
     def train_step(self):
         """The mapped step; it takes the memory of the state it is given."""
-        config = self.experiment
-        step = make_train_step(
-            self.model,
-            self.task,
-            self.tx,
-            seed=config.seed,
-            ema_decay=config.optimizer.ema,
-            accumulate=config.optimizer.accumulate,
-        )
+        seed, rule = self.experiment.seed, self.experiment.optimizer
+        options = {"seed": seed, "ema_decay": rule.ema, "accumulate": rule.accumulate}
+        step = make_train_step(self.model, self.task, self.tx, **options)
         return self.layout.map(step, donate=True)
 
     @functools.cached_property
     def _eval_step(self):
         return self.layout.map(make_eval_step(self.model, self.task))
 
+    @functools.cached_property
+    def _embed_step(self):
+        return self.layout.map(make_embed_step(self.model))
+
+    def _process(self) -> dict[str, int]:
+        return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+    def _shares(self, source: Sequence) -> Iterator[dict[str, Any]]:
+        """The evaluation batches of a split on the devices."""
+        return map(self.layout.split, self.eval_batches(source, **self._process()))
+
     def sums(self, variables: Mapping[str, Any], split: str) -> dict[str, np.ndarray]:
         """The task's sums over a whole split: int64 and float64, every example once.
 
-        Args:
-            variables: on the devices, as `layout.put` leaves them or a state holds them.
+        The variables lie on the devices, as `layout.put` leaves them or a state holds them.
         """
         totals: dict[str, np.ndarray] = {}
-        for batch in self.eval_batches(
-            split, process_index=jax.process_index(), process_count=jax.process_count()
-        ):
-            for name, part in to_host(self._eval_step(variables, self.layout.split(batch))).items():
+        for batch in self._shares(self.source(split)):
+            for name, part in to_host(self._eval_step(variables, batch)).items():
                 wide = part.astype(np.int64 if part.dtype.kind in "iu" else np.float64)
                 totals[name] = totals[name] + wide if name in totals else wide
         return totals
 
-    def examples(
-        self, variables: Mapping[str, Any], split: str, count: int
-    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The first `count` pictures of a split, as they are scored: image, label, prediction.
-
-        Args:
-            variables: on the host; this runs on the default device of one process.
-        """
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        source, data = self.source(split), self.experiment.data
-        for batch in self.eval_batches(split):
-            predictions, labels = (np.asarray(x) for x in self._predict(variables, batch))
-            for row in np.flatnonzero(batch["weight"]):
-                image = source[len(found)]["image"]
-                if data.size is not None and data.score_at == "input":
-                    image = resize_image(image, data.size)
-                # What unpadded convolutions do not reach is not scored.
-                image = centre_crop(image[None], labels[row].shape)[0]
-                found.append((image, labels[row], predictions[row]))
-                if len(found) == count:
-                    return found
-        return found
-
-    @functools.cached_property
-    def _predict(self):
-        model, task = self.experiment.model, self.task
-        return jax.jit(
-            lambda variables, batch: task.predict(
-                model.apply(variables, *task.inputs(batch)), batch
-            )
-        )
+    def embeddings(self, variables: Mapping[str, Any], source: Sequence) -> np.ndarray:
+        """The model's embedding of every picture in order: [n, d] float32; variables as `sums`."""
+        found = []
+        for batch in self._shares(source):
+            embeddings, weights = to_host(self._embed_step(variables, batch))
+            found.append(embeddings[weights > 0])
+        return np.concatenate(found)

@@ -1,25 +1,29 @@
 """Semantic segmentation as a task: what the step minimises and what evaluation adds up."""
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zoo.data.batches import eval_batches, train_batches
 from zoo.data.class_weights import class_counts, median_frequency
+from zoo.data.config import Data
+from zoo.data.images import resize_image
 from zoo.data.info import Info
+from zoo.data.source import Source, open_source
 from zoo.losses import pixel_cross_entropy
 from zoo.metrics import confusion_matrix, segmentation_scores
 from zoo.ops.crop import centre_crop
 from zoo.ops.resize import resize_logits
-from zoo.train import figures
+from zoo.train import fields, figures
+from zoo.train.task import Task
 
 Example = tuple[np.ndarray, np.ndarray, np.ndarray]  # Image uint8, label, prediction.
 
-CLASS_WEIGHTS = ("none", "median_frequency")
+SHOWN = 6  # Examples in the figures.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +35,17 @@ class Segmentation:
     """
 
     label_smoothing: float = 0.0
-    class_weights: str = "none"  # Or "median_frequency", counted on the training split.
+    # "median_frequency" is counted on the training split.
+    class_weights: Literal["none", "median_frequency"] = "none"
     class_weight_power: float = 1.0  # Weights are raised to it; 0.5 is gentler.
 
     def __post_init__(self):
-        if self.class_weights not in CLASS_WEIGHTS:
-            raise ValueError(
-                f"task.class_weights must be one of {', '.join(CLASS_WEIGHTS)}; "
-                f"got {self.class_weights!r}."
-            )
+        fields.check_types(self)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"task.label_smoothing must be in [0, 1); got {self.label_smoothing}.")
+
+    def open(self, data: Data, split: str) -> Source:
+        return open_source(data.name, split, label_offset=data.label_offset, **data.opening())
 
     def bind(self, info: Info, train: Sequence | None = None) -> "BoundSegmentation":
         """The task for a data set; the training split is read where weights are counted."""
@@ -52,14 +56,15 @@ class Segmentation:
 
 
 @dataclasses.dataclass(frozen=True)
-class BoundSegmentation:
-    """Pure functions of arrays, for one data set."""
+class BoundSegmentation(Task):
+    """The task for one data set."""
 
     info: Info
     class_weights: np.ndarray | None = None  # [k] float.
     label_smoothing: float = 0.0
 
     headline = "mean_iou"
+    use = "predict {workdir} IMAGE... --out predictions"
 
     def check_model(self, model: Any) -> None:
         """Raises ValueError where a model's classes are not the data's."""
@@ -73,8 +78,10 @@ class BoundSegmentation:
         """What a network that knows nothing scores: log k."""
         return float(np.log(self.info.num_classes))
 
+    train_batches = staticmethod(train_batches)
+    eval_batches = staticmethod(eval_batches)
+
     def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array]:
-        """What the model is called with."""
         return (batch["image"],)
 
     def _labels(self, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -82,7 +89,7 @@ class BoundSegmentation:
         fill = batch["weight"][:, None, None] == 0
         return jnp.where(fill, self.info.ignore_label, batch["label"])
 
-    def loss(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
+    def loss(self, logits: jax.Array, batch: Mapping[str, jax.Array], anchors=None):
         """Values and weights [b, h', w'] over the pixels that the logits cover."""
         labels = centre_crop(self._labels(batch), logits.shape[1:3])
         return pixel_cross_entropy(
@@ -94,10 +101,7 @@ class BoundSegmentation:
         )
 
     def _full(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
-        """Logits and labels of one size, the labels' own.
-
-        Logits smaller than their picture (VALID padding) cover its centre and are scored there.
-        """
+        """Logits and labels of the labels' size, or of the centre that VALID padding leaves."""
         labels, size = self._labels(batch), batch["image"].shape[1:3]
         if logits.shape[1:3] == size:
             return resize_logits(logits, labels.shape[1:3]), labels
@@ -112,14 +116,13 @@ class BoundSegmentation:
     def sums(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Confusion counts [k, k] int32, and the loss and its weight, summed over the batch."""
         logits, labels = self._full(logits, batch)
-        ignore = self.info.ignore_label
+        k, ignore = self.info.num_classes, self.info.ignore_label
         values, weights = pixel_cross_entropy(logits, labels, ignore_label=ignore)
-        predictions = jnp.argmax(logits, axis=-1)
-        return {
-            "confusion": confusion_matrix(predictions, labels, self.info.num_classes, ignore),
-            "loss": values.sum(),
-            "weight": weights.sum(),
-        }
+        counts = confusion_matrix(jnp.argmax(logits, axis=-1), labels, k, ignore)
+        return {"confusion": counts, "loss": values.sum(), "weight": weights.sum()}
+
+    def results(self, run, variables, split: str) -> dict[str, np.ndarray]:
+        return run.sums(variables, split)
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Scores from sums over a whole split, in float64."""
@@ -132,19 +135,34 @@ class BoundSegmentation:
         logits, labels = self._full(logits, batch)
         return jnp.argmax(logits, axis=-1), labels
 
-    def draw(
-        self,
-        folder: pathlib.Path,
-        records: Sequence[Mapping[str, Any]],
-        sums: Mapping[str, np.ndarray],
-        examples: Sequence[Example],
-    ) -> None:
-        """Writes curves.png, confusion.png and examples.png into a folder."""
+    def finish(self, run, variables, sums, records, workdir) -> tuple[np.ndarray, str]:
+        """Writes curves.png, confusion.png and examples.png into the workdir's figures/."""
+        folder = workdir / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         figures.curves(records, folder / "curves.png", score=self.headline)
         figures.confusion(sums["confusion"], self.info.class_names, folder / "confusion.png")
-        figures.grid(*zip(*examples, strict=True), self.info, folder / "examples.png")
+        examples = list(zip(*self.examples(run, variables, SHOWN), strict=True))
+        figures.grid(*examples, self.info, folder / "examples.png")
+        return figures.overlays(*examples, self.info), ""
 
-    def overlay(self, examples: Sequence[Example]) -> np.ndarray:
-        """One RGB picture of examples, for TensorBoard."""
-        return figures.overlays(*zip(*examples, strict=True), self.info)
+    def examples(self, run, variables: Mapping[str, Any], count: int) -> list[Example]:
+        """The first `count` pictures of the split that is scored, as they are scored.
+
+        The variables are on the host; this runs on the default device of one process.
+        """
+        found: list[Example] = []
+        data, apply = run.experiment.data, run.experiment.model.apply
+        source = run.source(run.experiment.split)
+        predict = jax.jit(lambda v, batch: self.predict(apply(v, *self.inputs(batch)), batch))
+        for batch in run.eval_batches(source):
+            predictions, labels = (np.asarray(x) for x in predict(variables, batch))
+            for row in np.flatnonzero(batch["weight"]):
+                image = source[len(found)]["image"]
+                if data.size is not None and data.score_at == "input":
+                    image = resize_image(image, data.size)
+                # What unpadded convolutions do not reach is not scored.
+                image = centre_crop(image[None], labels[row].shape)[0]
+                found.append((image, labels[row], predictions[row]))
+                if len(found) == count:
+                    return found
+        return found

@@ -33,12 +33,9 @@ def create(
     seed: int,
     ema: bool,
 ) -> TrainState:
-    """The state before the first step.
+    """The state before the first step; `ema`: whether a running average of parameters is kept.
 
-    Args:
-        inputs: what `model` is called with, of the shapes and dtypes it will meet.
-        seed: the one number that everything random derives from.
-        ema: whether a running average of the parameters is kept.
+    `inputs` is what `model` is called with, of the shapes and dtypes it will meet.
     """
     # Run once: compiled without optimization it is ready in a third of the time.
     init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": "0"})

@@ -12,14 +12,16 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from zoo.train.parallel import gather
 from zoo.train.state import TrainState
+from zoo.train.task import Task
 
 Batch = Mapping[str, jax.Array]
 
 
 def make_train_step(
     model: nn.Module,
-    task: Any,
+    task: Task,
     tx: optax.GradientTransformation,
     *,
     seed: int = 0,
@@ -28,61 +30,64 @@ def make_train_step(
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """Builds `step(state, batch, axis_name=None) -> state, metrics`.
 
+    `metrics` holds `loss`, the mean over all devices, `grad_norm`, before clipping, and the task's
+    own, all [] float32.
+
     Args:
         model: called as `model.apply(variables, *task.inputs(batch), train=True)`.
-        task: has `inputs(batch) -> tuple` and `loss(outputs, batch) -> values, weights`.
         seed: dropout of a step derives from it, the step and the device.
         ema_decay: of the average of parameters; 0 keeps none. The first steps use
             (1 + t) / (10 + t) where that is smaller, or the average would remember the start.
-        accumulate: the batch of a device goes through in this many equal parts, one after the
-            other; their sums are divided once, so a part with fewer labelled pixels weighs
-            less. Batch norm, and a loss that mines, see a part and not the batch.
-
-    Returns:
-        The step. `metrics` holds `loss`, the mean over all devices, and `grad_norm`, before
-        clipping, both [] float32.
+        accumulate: the batch of a device goes through in this many equal parts, one by one; their
+            sums are divided once, so a part with fewer labelled pixels weighs less. Batch norm,
+            and a loss that mines, see a part and not the batch.
     """
 
-    def summed(params, batch_stats, batch, key):
+    def summed(params, batch_stats, batch, key, axis_name):
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updated = model.apply(
             variables, *task.inputs(batch), train=True, rngs={"dropout": key}, mutable="batch_stats"
         )
-        values, weights = task.loss(outputs, batch)
-        return values.sum(), (weights.sum(), updated.get("batch_stats", {}))
+        values, weights, monitored = apply_loss(task, outputs, batch, axis_name)
+        sums = {"weight": weights.sum(), "loss": values.sum(), "monitored": monitored}
+        return values.sum(), (sums, updated.get("batch_stats", {}))
 
     gradient = jax.value_and_grad(summed, has_aux=True)
 
-    def totals(state: TrainState, batch: Batch, key: jax.Array):
-        """Sums over this device's batch: gradient, loss and weight; and the new statistics."""
+    def totals(state: TrainState, batch: Batch, key: jax.Array, axis_name: str | None):
+        """Sums over this device's batch, gradient and others; and the new statistics."""
+
+        def one(batch, index, stats):
+            part_key = jax.random.fold_in(key, index) if accumulate > 1 else key
+            (_, (sums, stats)), grads = gradient(state.params, stats, batch, part_key, axis_name)
+            return (grads, sums), stats
+
         if accumulate == 1:
-            (value, (weight, stats)), grads = gradient(state.params, state.batch_stats, batch, key)
-            return grads, value, weight, stats
+            return one(batch, 0, state.batch_stats)
 
         def part(carry, inputs):
-            grads, value, weight, stats = carry
-            batch, index = inputs
-            (v, (w, stats)), g = gradient(
-                state.params, stats, batch, jax.random.fold_in(key, index)
-            )
-            return (jax.tree.map(jnp.add, grads, g), value + v, weight + w, stats), None
+            sums, stats = carry
+            more, stats = one(*inputs, stats)
+            return (jax.tree.map(jnp.add, sums, more), stats), None
 
         parts = jax.tree.map(
             lambda x: x.reshape(accumulate, x.shape[0] // accumulate, *x.shape[1:]), dict(batch)
         )
-        zero = jnp.zeros((), jnp.float32)
-        start = jax.tree.map(jnp.zeros_like, state.params), zero, zero, state.batch_stats
-        return jax.lax.scan(part, start, (parts, jnp.arange(accumulate)))[0]
+        inputs = parts, jnp.arange(accumulate)
+        first = jax.tree.map(lambda x: x[0], inputs)
+        sums, _ = jax.eval_shape(one, *first, state.batch_stats)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
+        return jax.lax.scan(part, (zeros, state.batch_stats), inputs)[0]
 
     def step(state: TrainState, batch: Batch, axis_name: str | None = None):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        grads, value, weight, stats = totals(state, batch, key)
+        (grads, sums), stats = totals(state, batch, key, axis_name)
         if axis_name is not None:
-            grads, value, weight = jax.lax.psum((grads, value, weight), axis_name)
-        # A batch without a labelled pixel is a step of gradient 0, not of nan.
-        divisor = jnp.where(weight > 0, weight, 1.0)
+            grads, sums = jax.lax.psum((grads, sums), axis_name)
+        # A batch in which nothing weighs is a step of gradient 0, not of nan.
+        divisor = jnp.where(sums["weight"] > 0, sums["weight"], 1.0)
         grads = jax.tree.map(lambda g: g / divisor, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -91,10 +96,26 @@ def make_train_step(
             t = state.step.astype(jnp.float32)
             decay = jnp.minimum(ema_decay, (1.0 + t) / (10.0 + t))
             ema = jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, params)
-        metrics = {"loss": value / divisor, "grad_norm": optax.tree.norm(grads)}
+        metrics = {
+            "loss": sums["loss"] / divisor,
+            "grad_norm": optax.tree.norm(grads),
+            **task.metrics(sums["monitored"]),
+        }
         return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
     return step
+
+
+def apply_loss(
+    task: Task, outputs: Any, batch: Batch, axis_name: str | None = None
+) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    """Values and weights of this device's part of the loss, and the sums the task monitors."""
+    anchors = None
+    if task.mines:
+        rows = {name: array for name, array in batch.items() if name != "image"}
+        (outputs, batch), anchors = gather((outputs, rows), axis_name)
+    values, weights = task.loss(outputs, batch, anchors)
+    return values, weights, task.monitor(outputs, batch, weights, anchors)
 
 
 def make_eval_step(model: nn.Module, task: Any) -> Callable[..., Any]:
@@ -106,5 +127,19 @@ def make_eval_step(model: nn.Module, task: Any) -> Callable[..., Any]:
     def step(variables: Mapping[str, Any], batch: Batch, axis_name: str | None = None):
         sums = task.sums(model.apply(variables, *task.inputs(batch)), batch)
         return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+    return step
+
+
+def make_embed_step(model: nn.Module) -> Callable[..., Any]:
+    """Builds `step(variables, batch, axis_name=None) -> embeddings [b, d], weights [b]`.
+
+    Rows of all devices, in order. A model of pairs has a method `embed`.
+    """
+    method = getattr(model, "embed", None) and "embed"
+
+    def step(variables: Mapping[str, Any], batch: Batch, axis_name: str | None = None):
+        embeddings = model.apply(variables, batch["image"], method=method)
+        return gather((embeddings, batch["weight"]), axis_name)[0]
 
     return step

@@ -1,0 +1,31 @@
+"""Batch-hard triplets on 8x8 digits: trained on 0-6, tested on 7-9, which it has never seen.
+
+python -m experiments.launch triplet_digits
+"""
+
+from zoo.data.augment import Augment
+from zoo.data.config import Data
+from zoo.models import AlignedEncoder
+from zoo.train.config import Experiment, Optimizer
+from zoo.train.embedding import Embedding
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        task=Embedding(loss="batch_hard_triplet", options={"margin": 0.2}, images_per_class=8),
+        model=AlignedEncoder(features=48, widths=(32,)),
+        data=Data(
+            name="digits8x8",
+            batch_size=56,
+            options={"held_out": "7,8,9"},
+            augment=Augment(rotate=10.0, scale=(0.9, 1.1), shift=0.1),
+        ),
+        optimizer=Optimizer(
+            name="adamw", learning_rate=1e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=20
+        ),
+        steps=300,
+        split="test",
+        log_every=20,
+        eval_every=100,
+        checkpoint_every=100,
+    )

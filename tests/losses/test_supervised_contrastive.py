@@ -1,0 +1,213 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zoo.losses.reduce import mean
+from zoo.losses.supervised_contrastive import supervised_contrastive
+
+B, D = 12, 4
+# A class of one, negative labels and both ends of int32 among them.
+LOW, HIGH = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+LABELS = np.array([5, -1, 5, LOW, HIGH, -1, 5, HIGH, LOW, -1, 0, LOW], np.int32)
+
+
+def unit(x):
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def example(seed=0, b=B):
+    return unit(np.random.default_rng(seed).normal(size=(b, D)))
+
+
+def close(got, want, tolerance=1e-5):
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+
+
+def loop(z, labels, temperature):
+    """Eq. 2 of Khosla et al., one anchor after the other; the mean over those with a positive."""
+    costs = []
+    for i in range(len(z)):
+        others = [a for a in range(len(z)) if a != i]
+        positives = [p for p in others if labels[p] == labels[i]]
+        if positives:
+            total = sum(np.exp(z[i] @ z[a] / temperature) for a in others)
+            share = [np.log(np.exp(z[i] @ z[p] / temperature) / total) for p in positives]
+            costs.append(-sum(share) / len(positives))
+    return np.mean(costs)
+
+
+def nt_xent(z, temperature):
+    """Eq. 1 and Algorithm 1 of Chen et al.; rows 2k and 2k + 1 are views of one picture."""
+    total = 0.0
+    for i in range(len(z)):
+        s = np.array([z[i] @ z[k] for k in range(len(z))]) / temperature
+        below = sum(np.exp(s[k]) for k in range(len(z)) if k != i)
+        total -= np.log(np.exp(s[i ^ 1]) / below)
+    return total / len(z)
+
+
+def slope(function, x, step=1e-6):
+    """The gradient in float64, by central differences."""
+    x, gradient = np.float64(x), np.zeros(x.shape)
+    for i in np.ndindex(*x.shape):
+        ahead, behind = x.copy(), x.copy()
+        ahead[i] += step
+        behind[i] -= step
+        gradient[i] = (function(ahead) - function(behind)) / (2 * step)
+    return gradient
+
+
+def loss(embeddings, labels, temperature=0.1, valid=None):
+    return mean(*supervised_contrastive(embeddings, labels, temperature=temperature, valid=valid))
+
+
+RUN = jax.jit(jax.value_and_grad(loss))
+
+
+@functools.cache
+def reference(temperature=0.1):
+    function = functools.partial(loop, labels=LABELS, temperature=temperature)
+    return function(np.float64(example())), slope(function, example())
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_matches_a_loop(variant, temperature):
+    run = variant(jax.value_and_grad(functools.partial(loss, temperature=temperature)))
+    value, gradient = run(example(), LABELS)
+    close(value, reference(temperature)[0])
+    close(gradient, reference(temperature)[1])
+    order = np.random.default_rng(1).permutation(B)
+    value, gradient = run(example()[order], LABELS[order])
+    close(value, reference(temperature)[0])
+    close(gradient, reference(temperature)[1][order])
+
+
+def test_two_views_are_nt_xent():
+    labels = np.repeat(np.array([7, -3, 0, HIGH, 2, 1], np.int32), 2)
+    value, gradient = RUN(example(), labels)
+    close(value, nt_xent(np.float64(example()), 0.1))
+    close(gradient, slope(functools.partial(nt_xent, temperature=0.1), example()))
+
+
+def test_a_low_temperature_is_stable():
+    # exp(1 / 0.001) is beyond float32 and float64: here the loop shifts by the largest.
+    for temperature in (0.01, 0.001):
+        run = jax.jit(jax.value_and_grad(functools.partial(loss, temperature=temperature)))
+        value, gradient = run(example(), LABELS)
+        s = np.float64(example()) @ np.float64(example()).T / temperature
+        np.fill_diagonal(s, -np.inf)
+        log_p = s - s.max(1, keepdims=True)
+        log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+        same = (LABELS[:, None] == LABELS) & ~np.eye(B, dtype=bool)
+        costs = [-log_p[i][same[i]].mean() for i in range(B) if same[i].any()]
+        close(value, np.mean(costs))
+        assert np.isfinite(gradient).all() and gradient.any()
+
+
+def test_matches_pytorch_metric_learning_on_50_batches(peer):
+    # Theirs with normalisation off. Its mean leaves out what has loss 0: here that is just the
+    # anchors without a positive, which weigh 0 in ours.
+    torch = peer("torch")
+    distances = peer("pytorch_metric_learning.distances")
+    reference = peer("pytorch_metric_learning.losses").SupConLoss(
+        temperature=0.1, distance=distances.DotProductSimilarity(normalize_embeddings=False)
+    )
+    rng = np.random.default_rng(1)
+    batches = unit(rng.normal(size=(50, 32, 8)))
+    labels = rng.integers(0, 12, (50, 32)).astype(np.int32)
+    assert any((np.bincount(row) == 1).any() for row in labels)
+    value, gradient = jax.jit(jax.vmap(jax.value_and_grad(loss)))(batches, labels)
+    for i in range(50):
+        theirs = torch.tensor(batches[i], dtype=torch.float64, requires_grad=True)
+        want = reference(theirs, torch.from_numpy(labels[i]))
+        want.backward()
+        close(value[i], want.item())
+        close(gradient[i], theirs.grad.numpy())
+
+
+@pytest.mark.parametrize("filling", [np.nan, np.inf, 7.0])
+def test_padding_has_no_influence(filling):
+    valid = np.arange(B + 4) % 4 != 1
+    padded = np.full((B + 4, D), filling, np.float32)
+    labels = np.full(B + 4, 5, np.int32)
+    padded[valid], labels[valid] = example(), LABELS
+    value, gradient = RUN(padded, labels, valid=valid)
+    close(value, reference()[0])
+    close(gradient[valid], reference()[1])
+    assert not gradient[~valid].any()
+    value, gradient = RUN(padded, labels, valid=np.zeros_like(valid))
+    assert value == 0 and not gradient.any()
+
+
+def test_anchors_sum_to_the_whole_and_work_on_their_rows_only():
+    def total(x, anchors):
+        values, weights = supervised_contrastive(x, LABELS, anchors=anchors)
+        return values.sum(), weights.sum()
+
+    run = jax.jit(jax.value_and_grad(total, has_aux=True))
+    order = np.random.default_rng(2).permutation(B).astype(np.int32)
+    # Three devices: [4] anchors each.
+    parts = [run(example(), part) for part in order.reshape(3, 4)]
+    (value, weight), gradient = jax.tree.map(lambda *x: sum(x), *parts)
+    assert weight == B - 1
+    close(value / weight, reference()[0])
+    close(gradient / weight, reference()[1])
+    program = str(jax.make_jaxpr(run)(example(), order[:4]))
+    assert f"[4,{B}]" in program and f"[{B},{B}]" not in program
+
+
+def test_corners():
+    run = jax.jit(jax.value_and_grad(loss))
+    # All equal: each of the other 11 is as likely. So are vectors of zeros.
+    for point in (example()[:1], np.zeros((1, D), np.float32), example()[:1] * 1e-20):
+        value, gradient = run(np.repeat(point, B, axis=0), LABELS)
+        close(value, np.log(B - 1))
+        assert np.isfinite(gradient).all()
+    one_class = np.full(B, -7, np.int32)
+    value, gradient = run(example(), one_class)
+    close(value, loop(np.float64(example()), one_class, 0.1))
+    assert np.isfinite(gradient).all()
+    value, gradient = run(example(), np.arange(B, dtype=np.int32))
+    assert value == 0 and not gradient.any()
+    # A norm of 1e18 is no unit vector, but no nan either.
+    value, gradient = run(example() * np.float32(1e18), LABELS)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    twice = np.repeat(example()[: B // 2], 2, axis=0)
+    value, gradient = run(twice, LABELS)
+    close(value, loop(np.float64(twice), LABELS, 0.1))
+    assert np.isfinite(gradient).all()
+    assert run._cache_size() == 1, "One trace for any labels."
+    value, gradient = jax.jit(jax.value_and_grad(loss))(example(b=1), LABELS[:1])
+    assert value == 0 and not gradient.any()
+
+
+def test_a_class_of_one_weighs_nothing():
+    values, weights = supervised_contrastive(example(), LABELS)
+    np.testing.assert_array_equal(weights, LABELS != 0)
+    assert values[LABELS == 0] == 0
+
+
+def test_bfloat16_is_summed_in_float32():
+    x = jnp.asarray(example(), jnp.bfloat16)
+    values, weights = supervised_contrastive(x, LABELS)
+    assert values.dtype == weights.dtype == jnp.float32
+    close(mean(values, weights), loop(np.asarray(x, np.float64), LABELS, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": 0.0}, "temperature > 0; got 0.0"),
+        ({"temperature": np.nan}, "got nan"),
+        ({"labels": LABELS[:5]}, r"got \(12, 4\), \(5,\) and \(12,\)"),
+        ({"labels": LABELS * 1.0}, "labels must be integers; got float64"),
+        ({"embeddings": example()[0]}, r"embeddings \[b, d\]"),
+        ({"valid": np.ones(3, bool)}, r"and \(3,\)"),
+    ],
+)
+def test_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        supervised_contrastive(**{"embeddings": example(), "labels": LABELS, **change})

@@ -1,0 +1,82 @@
+"""Any folder of classes: ROOT/class/picture, with the class of a picture told by its folder.
+
+The splits are drawn by a hash of the name of the class, or of the class and the file, so what is
+added or taken away moves nothing else from one split to another.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoo.data.folders import visible
+from zoo.data.images import read_image
+from zoo.data.prepare import LabelledBuilder, png
+from zoo.data.splits import SPLITS, split_by_hash
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp")
+
+
+class ClassFolders(LabelledBuilder, skip_registration=True):
+    """Folders of classes.
+
+    A subclass's `split_names` of all classes and of all pictures ("class/file") gives the split of
+    each class, or of each picture.
+    """
+
+    def source_files(self) -> list[Path]:
+        """Raises ValueError where there is no class, or one has fewer than two pictures."""
+        files: dict[str, Path] = {}
+        for folder in filter(Path.is_dir, visible(self.path)):
+            held = [f for f in visible(folder) if f.suffix.lower() in SUFFIXES and f.is_file()]
+            if len(held) < 2:
+                raise ValueError(
+                    f"{folder} holds {len(held)} of the pictures ({', '.join(SUFFIXES)}) of which "
+                    f"a class needs two to be compared: add some or take the folder away."
+                )
+            files |= {f"{folder.name}/{file.name}": file for file in held}
+        if not files:
+            raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
+        self.classes = list(dict.fromkeys(file.parent.name for file in files.values()))
+        self.parts = {split: [] for split in SPLITS}
+        splits = self.split_names(self.classes, list(files))
+        for name, file in files.items():
+            self.parts[splits.get(file.parent.name) or splits[name]].append((name, file))
+        return list(files.values())
+
+    def _generate_examples(self, files: list[tuple[str, Path]]) -> Iterator[tuple[str, dict]]:
+        ids = {name: i for i, name in enumerate(self.classes)}
+        for name, file in files:
+            image = png(read_image(file, self.CHANNELS))
+            yield name, {"image": image, "label": ids[file.parent.name], "name": name}
+
+
+class ImageFolderClasses(ClassFolders):
+    """See the module. Pictures of any size, in 3 or 1 `channels`.
+
+    With `split_by="class"` a class is in one split only, to tell apart what was not trained; with
+    "example" each picture is drawn for itself. The shares are to be expected; 0 leaves a split out.
+    """
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with a folder of pictures a class as data.path."
+
+    def __init__(
+        self,
+        *,
+        split_by: str = "class",
+        validation_share: float = 0.2,
+        test_share: float = 0.2,
+        channels: int = 3,
+        **kwargs,
+    ):
+        """Raises ValueError for bad options, a class of one picture, or too few to split."""
+        if split_by not in ("class", "example") or channels not in (1, 3):
+            raise ValueError(
+                f'image_folder_classes takes split_by="class" or "example" and channels=1 or 3, '
+                f"not {split_by!r} and {channels!r}."
+            )
+        self.split_by, self.shares = split_by, (validation_share, test_share)
+        self.CHANNELS, self.MEAN, self.STD = channels, (0.5,) * channels, (0.25,) * channels
+        shares = {"validation_share": validation_share, "test_share": test_share}
+        super().__init__(options={"split_by": split_by, "channels": channels, **shares}, **kwargs)
+
+    def split_names(self, classes: list[str], pictures: list[str]) -> dict[str, str]:
+        return split_by_hash(classes if self.split_by == "class" else pictures, *self.shares)

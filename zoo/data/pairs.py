@@ -1,0 +1,95 @@
+"""Pairs of one class and of two, and endless shuffled rows of them, in plain NumPy."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+class Classes:
+    """The images of a data set by class: those of class c are `order[start[c]:][:count[c]]`.
+
+    Classes are numbered 0..k-1 in the order of their labels; `of` [n] is each image's class. Raises
+    ValueError for labels that are not integers [n].
+    """
+
+    def __init__(self, labels: np.ndarray):
+        labels = np.asarray(labels)
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+            got = f"{labels.dtype} {labels.shape}"
+            hint = "np.unique(labels, return_inverse=True)[1] numbers any others"
+            raise ValueError(f"Labels must be integers [n], one an image; got {got}. {hint}.")
+        found = np.unique(labels, return_inverse=True, return_counts=True)
+        self.labels, self.of, self.count = found
+        self.order = np.argsort(self.of, kind="stable")
+        self.start = np.cumsum(self.count) - self.count
+
+    def positives(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Another image of the class of each, uniformly; each class must have two."""
+        rank = np.empty_like(self.order)
+        rank[self.order] = np.arange(len(self.order)) - self.start[self.of[self.order]]
+        c = self.of[images]
+        drawn = rng.integers(self.count[c] - 1)
+        return self.order[self.start[c] + drawn + (drawn >= rank[images])]
+
+    def negatives(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of another class for each, uniformly over those images; there must be one."""
+        c = self.of[images]
+        drawn = rng.integers(len(self.order) - self.count[c])
+        # In `order` a class is one run: skip it.
+        return self.order[np.where(drawn < self.start[c], drawn, drawn + self.count[c])]
+
+    def anchors(self) -> np.ndarray:
+        """The images that have a positive and a negative, ascending; ValueError for none."""
+        anchors = np.flatnonzero(self.count[self.of] > 1)
+        if len(self.count) < 2 or not len(anchors):
+            got = f"{len(self.of)} images of {len(self.count)} classes"
+            needs = "there must be a class of two images, and another class"
+            raise ValueError(f"No pairs or triplets among {got}: {needs}.")
+        return anchors
+
+
+def make_pairs(
+    labels: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws for each of n images one partner of its class and one of another.
+
+    Each is uniform over all images that it may be. The positive pair of an image alone in its class
+    is one of another image, so half of the pairs always match. Raises ValueError for labels that
+    are not integers [n], and where there is no positive or no negative pair.
+
+    Returns:
+        i, j: [2n] int64, the pairs; first the n that match, then the n that do not.
+        same: [2n] bool, whether the pair is of one class.
+    """
+    classes = Classes(labels)
+    first, images = np.arange(len(classes.of)), np.arange(len(classes.of))
+    alone = classes.count[classes.of] == 1
+    first[alone] = rng.choice(classes.anchors(), alone.sum())
+    j = np.concatenate([classes.positives(first, rng), classes.negatives(images, rng)])
+    return np.concatenate([first, images]), j, np.repeat([True, False], len(images))
+
+
+class Rows:
+    """Rows of endless epochs: row i depends on the seed and i alone.
+
+    An epoch's rows are the columns that `draw` gives of a generator, `length` each, shuffled. Two
+    epochs are kept; threads that make one at once make the same.
+    """
+
+    def __init__(
+        self, draw: Callable[[np.random.Generator], Sequence[np.ndarray]], length: int, seed: int
+    ):
+        def shuffled(epoch: int) -> np.ndarray:
+            rng = np.random.default_rng([seed, epoch])
+            return rng.permutation(np.stack(draw(rng), axis=1))
+
+        self.length = length
+        self._epoch = functools.lru_cache(maxsize=2)(shuffled)
+
+    def row(self, i: int) -> np.ndarray:
+        """Row i >= 0, [m] int64."""
+        if i < 0:
+            raise IndexError(f"Rows are numbered from 0; got {i}.")
+        epoch, place = divmod(int(i), self.length)
+        return self._epoch(epoch)[place]

@@ -1,0 +1,88 @@
+"""Embeddings of pictures, in memory or in files."""
+
+import functools
+import io
+import itertools
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from zoo.data.images import Preprocess, read_image, write_atomically
+from zoo.infer.files import pictures
+from zoo.infer.load import Trained
+from zoo.train.embedding import Embedding
+
+BATCH = 64
+
+
+def embed(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    images: Iterable[np.ndarray],
+    *,
+    preprocess: Preprocess,
+) -> np.ndarray:
+    """Embeds pictures of any sizes, each [h, w, c] uint8: [n, d] float32, in order.
+
+    Raises ValueError for no picture, and for one of other channels than `preprocess` has.
+    """
+    found = []
+    for _, run in itertools.groupby(map(preprocess, images), key=np.shape):
+        while some := list(itertools.islice(run, BATCH)):
+            # Always BATCH rows: one compilation for each size of picture.
+            rows = np.zeros((BATCH, *some[0].shape), np.float32)
+            rows[: len(some)] = some
+            found.append(np.asarray(_program(model)(variables, rows))[: len(some)])
+    if not found:
+        raise ValueError("No picture was given to embed; give one at least.")
+    return np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=8)
+def _program(model: nn.Module):
+    method = "embed" if hasattr(model, "embed") else None
+    return jax.jit(functools.partial(model.apply, method=method))
+
+
+def embed_files(
+    run: Trained, paths: Sequence[str | os.PathLike], out: str | os.PathLike
+) -> tuple[list[pathlib.Path], np.ndarray]:
+    """Writes the embeddings of picture files to an .npz file: `paths` [n] and `embeddings` [n, d].
+
+    A folder among `paths` stands for all the pictures below it. Returns the files' paths and their
+    embeddings, float32. An `out` of an earlier call is replaced.
+
+    Raises:
+        ValueError: a picture cannot be read, or `out` cannot be written without loss; nothing is
+            written then.
+    """
+    run.check(Embedding)
+    out = pathlib.Path(out)
+    if out.suffix != ".npz":
+        raise ValueError(f"{out} must end in .npz, as numpy.load reads it.")
+    if not out.parent.is_dir():
+        raise ValueError(f"The folder {out.parent} is missing; make it first.")
+    if out.exists() and not _is_ours(out):
+        raise ValueError(f"{out} is there and holds no embeddings; choose another file.")
+    files = pictures(paths, deep=True)
+    images = (read_image(path, run.info.channels) for path in files)
+    embeddings = embed(run.model, run.variables, images, preprocess=run.preprocess)
+    buffer = io.BytesIO()
+    np.savez(buffer, paths=np.array([str(path) for path in files]), embeddings=embeddings)
+    write_atomically(out, buffer.getvalue())
+    return files, embeddings
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    """Whether a file is one that `embed_files` wrote."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {"paths.npy", "embeddings.npy"} == set(file.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False

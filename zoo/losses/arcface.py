@@ -1,0 +1,80 @@
+"""Classification by angles, whose features then serve to compare."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from zoo.ops.distance import safe_sqrt
+from zoo.ops.labels import check_ids
+
+
+def arcface(
+    embeddings: jax.Array,
+    centres: jax.Array,
+    labels: jax.Array,
+    *,
+    margin: float = 0.5,
+    scale: float = 64.0,
+    valid: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Softmax cross-entropy of scale * cos(angle to each centre), the label's made harder.
+
+    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, Eq.
+    3: cos(t) of the label's centre becomes cos(t + margin); margin 0 is the normalised softmax.
+    Beyond pi - margin, where that rises again, cos(t) - margin * sin(margin), as the authors' code.
+
+    Args:
+        embeddings: [b, d] float. As in the paper's formula they and the centres are divided by
+            their lengths *here*; one of zeros, or below 1e-30, has gradient 0.
+        centres: [k, d] float, one a class: parameters, to be trained along.
+        labels: [b] integer, 0..k-1.
+        margin, scale: in [0, pi) radians, and > 0.
+        valid: [b] bool; the other rows are padding and may hold anything. None: all.
+
+    Returns:
+        values: [b] float32, loss of each embedding.
+        weights: [b] float32, ones; 0 for padding.
+
+    Raises:
+        ValueError: shapes, types or numbers do not fit; or a label is no class, where it can be
+            seen. Under `jit` it cannot, and makes its value and weight nan.
+    """
+    b, k = embeddings.shape[:1], centres.shape[:1]
+    valid = jnp.ones(b, bool) if valid is None else jnp.asarray(valid, bool)
+    got = embeddings.shape, centres.shape, labels.shape, valid.shape
+    if embeddings.ndim != 2 or got[1:] != (k + embeddings.shape[1:], b, b):
+        raise ValueError(f"arcface needs [b, d], centres [k, d], labels and valid [b]; got {got}.")
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"arcface needs integer labels; got {labels.dtype}.")
+    if not 0 <= margin < math.pi:
+        raise ValueError(f"margin must be in [0, pi) radians, see math.radians; got {margin}.")
+    if not scale > 0:
+        raise ValueError(f"arcface needs a scale > 0; got {scale}.")
+    labels = jnp.where(valid, labels, 0)
+    check_ids("labels", labels, *k)
+
+    unknown = (labels < 0) | (labels >= k[0])
+    x = _unit(jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0))
+    centres = _unit(centres.astype(jnp.float32))
+    cosine = jnp.matmul(x, centres.T, precision=jax.lax.Precision.HIGHEST)
+    # The label's angle from |x - c| and |x + c|, twice the sine and cosine of its half: sqrt(1 -
+    # cos^2) would leave few digits of small angles, and a gradient of infinity at 0 and pi.
+    own = centres[jnp.where(unknown, 0, labels)]
+    apart, along = (safe_sqrt(jnp.square(v).sum(-1)) for v in (x - own, x + own))
+    cos, sin = (along - apart) * (along + apart) / 4, along * apart / 2
+    target = cos * math.cos(margin) - sin * math.sin(margin)
+    target = jnp.where(cos > -math.cos(margin), target, cos - margin * math.sin(margin))
+    hit = labels[:, None] == jnp.arange(*k)
+    log_p = jax.nn.log_softmax(scale * jnp.where(hit, target[:, None], cosine))
+    weights = jnp.where(unknown, jnp.nan, valid.astype(jnp.float32))
+    return weights * jnp.where(hit, -log_p, 0).sum(axis=1), weights
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Rows of length 1, at any scale; those without a length stay zeros, with gradient 0."""
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
+    usable = largest > 1e-30
+    # Divided first, or squares over- and underflow. The divisor cancels: it needs no gradient.
+    x = jnp.where(usable, x, 0) / jnp.where(usable, largest, 1)
+    return x / jnp.sqrt(jnp.where(usable, jnp.square(x).sum(-1, keepdims=True), 1))

@@ -1,0 +1,42 @@
+"""The loss of triplets that are given."""
+
+import jax
+import jax.numpy as jnp
+
+
+def triplet(
+    anchor: jax.Array,
+    positive: jax.Array,
+    negative: jax.Array,
+    *,
+    margin: float,
+    valid: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Wants the negative farther from the anchor than the positive, by `margin`.
+
+    max(|a - p|^2 - |a - n|^2 + margin, 0), squared: Eq. 3 of Schroff, Kalenichenko & Philbin,
+    "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015.
+
+    Args:
+        anchor, positive, negative: [b, d] float, taken as they are: the paper's have length 1.
+        margin: >= 0, in units of squared distance (<= 4 between unit vectors).
+        valid: [b] bool; the other rows are padding and may hold anything. None: all.
+
+    Returns:
+        values: [b] float32, loss of each triplet. Gradient 0 just on the margin.
+        weights: [b] float32, ones; 0 for padding.
+
+    Raises:
+        ValueError: shapes do not fit, or the margin is negative.
+    """
+    valid = jnp.ones(anchor.shape[:1], bool) if valid is None else valid.astype(bool)
+    shapes = anchor.shape, positive.shape, negative.shape, valid.shape
+    if anchor.ndim != 2 or shapes != (*[anchor.shape] * 3, anchor.shape[:1]):
+        raise ValueError(f"triplet needs three embeddings [b, d] and valid [b]; got {shapes}.")
+    if not margin >= 0:
+        raise ValueError(f"triplet needs a margin >= 0, a squared distance; got {margin}.")
+    # Masked before the squares: padding may hold nan, which a later `where` leaves in the gradient.
+    anchor = anchor.astype(jnp.float32)
+    near, far = (jnp.where(valid[:, None], anchor - x, 0) for x in (positive, negative))
+    values = jax.nn.relu(jnp.square(near).sum(-1) - jnp.square(far).sum(-1) + margin)
+    return jnp.where(valid, values, 0), valid.astype(jnp.float32)

@@ -1,0 +1,288 @@
+"""Metric learning as a task: pictures become points, near where they show the same.
+
+Any loss of `zoo.losses` that takes embeddings and labels (of a batch of P classes x K pictures), a
+pair, the verdict on a pair, or a triplet serves by its name; which it is, its arguments tell.
+Triplets are mined offline, from all training pictures, every so many steps.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import zoo.losses
+from zoo.data.balanced import class_balanced_batches
+from zoo.data.builders import nearest
+from zoo.data.config import Data
+from zoo.data.info import Info
+from zoo.data.labelled import LabelledSource, open_labelled
+from zoo.data.mining import mine_triplets_offline
+from zoo.data.pairs import Rows, make_pairs
+from zoo.data.tuples import MoreClasses, picture_batches, tuple_batches
+from zoo.train import embedding_figures, fields
+from zoo.train.embedded import Embedded, baseline, embedded, euclidean
+from zoo.train.task import Task
+
+# What the first arguments of a loss say of its rows.
+KINDS = {
+    ("embeddings", "labels"): "classes",
+    ("x", "y", "same"): "pairs",
+    ("logits", "same"): "verdicts",
+    ("anchor", "positive", "negative"): "triplets",
+}
+TRIPLET = ("anchor", "positive", "negative")
+GIVEN = ("valid", "anchors")  # By the task itself.
+COLLAPSED = 0.5  # Of the margin: a batch of less spread is near one point.
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding:
+    """Trains an embedding by one loss; scored by retrieval and verification, and by one-shot runs.
+
+    `data.batch_size` counts pictures where the loss takes labels, else pairs or triplets.
+    """
+
+    loss: str = "batch_hard_triplet"  # A name of zoo.losses.
+    options: dict = dataclasses.field(default_factory=dict)  # Its keyword arguments.
+    images_per_class: int = 4  # K; P is batch_size / K.
+    short: Literal["repeat", "left_out"] = "repeat"  # Classes of fewer than K pictures.
+    turn_classes: bool = False  # Turned and mirrored pictures are of further classes.
+    picture_classes: bool = False  # Each picture is a class, of its augmentations.
+    mining: Literal["hard", "semi_hard", "random"] = "semi_hard"  # Of triplets, offline.
+    renew_every: int = 100  # Steps between two minings.
+    gallery: str | None = None  # Split to search in; None searches the split that is scored.
+    # The score that chooses the best checkpoint.
+    headline: Literal["recall_at_1", "map_at_r", "roc_auc", "one_shot_accuracy"] = "recall_at_1"
+
+    def __post_init__(self):
+        fields.check_types(self)
+        known = [name for name in dir(zoo.losses) if _kind(name)]
+        if self.loss not in known:
+            raise ValueError(
+                f"task.loss {self.loss!r} is no loss of embeddings{nearest(self.loss, known)}; "
+                f"there are {', '.join(known)}."
+            )
+        signature = inspect.signature(getattr(zoo.losses, self.loss))
+        names = [n for n, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY]
+        try:
+            signature.bind(*signature.parameters.keys() - names, **self.options)
+        except TypeError as error:
+            raise ValueError(
+                f"task.options of {self.loss}: {error}; it takes "
+                f"{', '.join(n for n in names if n not in GIVEN)}, as in "
+                f"--set task.options.margin=0.2."
+            ) from error
+        for name in ("images_per_class", "renew_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"task.{name} must be at least 1; got {getattr(self, name)}.")
+
+    def open(self, data: Data, split: str) -> LabelledSource:
+        """A split of the data; ValueError where none of its pictures match, or all do."""
+        source = open_labelled(data.name, split, **data.opening())
+        counts = np.unique(source.labels, return_counts=True)[1]
+        if max(counts, default=0) < 2 or len(counts) < 2:
+            raise ValueError(
+                f"The split {split!r} of {data.name} has {len(source)} pictures of {len(counts)} "
+                f"classes, and pairs of the same and of different ones are needed: choose another."
+            )
+        return source
+
+    def bind(self, info: Info, train: Sequence | None = None) -> "BoundEmbedding":
+        """The task for a data set. Raises ValueError where its headline cannot be scored."""
+        if self.headline == "one_shot_accuracy" and getattr(train, "drawers", 0) is None:
+            raise ValueError(
+                f"task.headline=one_shot_accuracy needs to know who drew a picture, which "
+                f"{info.name} does not tell; choose recall_at_1 or roc_auc."
+            )
+        return BoundEmbedding(self, info)
+
+
+def _kind(name: str) -> str | None:
+    """What the rows of a loss are, None where it is no loss of this task."""
+    function = getattr(zoo.losses, name)
+    if not inspect.isfunction(function) or name.endswith("_mask"):
+        return None
+    names = inspect.signature(function).parameters
+    return next(
+        (kind for first, kind in KINDS.items() if tuple(names)[: len(first)] == first), None
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundEmbedding(Task):
+    """The task for one data set."""
+
+    config: Embedding
+    info: Info
+
+    use = "verify {workdir} ONE_PICTURE ANOTHER"
+
+    @property
+    def headline(self) -> str:
+        return self.config.headline
+
+    @functools.cached_property
+    def kind(self) -> str:
+        return _kind(self.config.loss)
+
+    @property
+    def mines(self) -> bool:
+        return self.kind == "classes"
+
+    @property
+    def renew_every(self) -> int:
+        return self.config.renew_every if self.kind == "triplets" else 0
+
+    @functools.cached_property
+    def _loss(self) -> Callable:
+        return functools.partial(getattr(zoo.losses, self.config.loss), **self.config.options)
+
+    def check_model(self, model: Any) -> None:
+        """Raises ValueError where the model is none of embeddings, or gives no verdict."""
+        name, judges = type(model).__name__, self.kind == "verdicts"
+        if hasattr(model, "num_classes"):
+            raise ValueError(f"{name} gives classes, not embeddings; take SiameseEncoder.")
+        if hasattr(model, "verdict") != judges:
+            wanted = "a model that judges pairs, SiameseVerifier" if judges else "an encoder"
+            raise ValueError(f"task.loss={self.config.loss} needs {wanted}; got {name}.")
+
+    def initial_loss(self) -> float | None:
+        """log 2 for a verdict; for others no theory tells."""
+        return float(np.log(2)) if self.kind == "verdicts" else None
+
+    def train_batches(self, source, data, preprocess, *, seed, mined=None, **where):
+        source = self._classed(source)
+        places = self._places(source.labels, data.batch_size, seed, mined)
+        return tuple_batches(source, places, data, preprocess, seed=seed, **where)
+
+    def _classed(self, source: Sequence) -> Sequence:
+        """The training pictures with the classes they are trained by."""
+        turns, pictures = self.config.turn_classes, self.config.picture_classes
+        if turns or pictures:
+            return MoreClasses(source, turns=turns, pictures=pictures)
+        return source
+
+    def _places(self, labels, batch_size: int, seed: int, mined) -> Callable[[int], Sequence[int]]:
+        if self.kind == "classes":
+            k = self.config.images_per_class
+            if batch_size % k:
+                raise ValueError(
+                    f"data.batch_size={batch_size} does not divide by "
+                    f"task.images_per_class={k}; {max(batch_size // k, 2) * k} does."
+                )
+            p, short = batch_size // k, self.config.short
+            plan = class_balanced_batches(
+                labels, classes_per_batch=p, examples_per_class=k, seed=seed, short=short
+            )
+            batch = functools.lru_cache(maxsize=4)(plan.__getitem__)
+            return lambda row: batch(row // batch_size)[row % batch_size, None]
+        if self.kind == "triplets":
+            # Before the first mining only the shapes are asked for.
+            mined = mined or dict.fromkeys(TRIPLET, np.zeros(1, int))
+            triplets = [mined[name] for name in TRIPLET]
+            return Rows(lambda rng: triplets, len(triplets[0]), seed).row
+        plan = Rows(functools.partial(make_pairs, labels), 2 * len(labels), seed)
+        return lambda row: plan.row(row)[:2]
+
+    eval_batches = staticmethod(picture_batches)
+
+    def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
+        """Two halves of a pair for a model that judges; else all pictures as one batch."""
+        image = batch["image"]
+        if self.kind == "verdicts":
+            return image[:, 0], image[:, 1]
+        return (image.reshape(-1, *image.shape[2:]),)
+
+    def loss(self, outputs: jax.Array, batch: Mapping[str, jax.Array], anchors=None):
+        """Values and weights [b]; of the anchors where the loss compares all rows."""
+        label, valid = batch["label"], batch["weight"] > 0
+        if self.kind == "classes":
+            return self._loss(outputs, label[:, 0], valid=valid, anchors=anchors)
+        parts = [outputs]
+        if self.kind != "verdicts":
+            rows = outputs.reshape(*label.shape, -1)
+            parts = [rows[:, i] for i in range(label.shape[1])]
+        if self.kind != "triplets":
+            parts.append(label[:, 0] == label[:, 1])
+        return self._loss(*parts, valid=valid)
+
+    def monitor(self, outputs: jax.Array, batch, weights: jax.Array, anchors) -> dict:
+        """Moments of this device's embeddings and, for batch-all, what share is active."""
+        if self.kind == "verdicts":
+            return {}
+        own = outputs if anchors is None else outputs[anchors]
+        own = jax.lax.stop_gradient(own.astype(jnp.float32))
+        sums = {"rows": jnp.float32(len(own)), "sum": own.sum(0), "square": jnp.square(own).sum()}
+        if self.config.loss == "batch_all_triplet":
+            sums["active"] = weights.sum()
+            sums["triplets"] = zoo.losses.num_triplets(
+                batch["label"][:, 0], valid=batch["weight"] > 0, anchors=anchors
+            )
+        return sums
+
+    def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Root mean square distance from the batch's mean; the share of active triplets."""
+        if not sums:
+            return {}
+        variance = sums["square"] / sums["rows"] - jnp.square(sums["sum"] / sums["rows"]).sum()
+        found = {"embedding_spread": jnp.sqrt(jnp.maximum(variance, 0.0))}
+        if "active" in sums:
+            found["active_fraction"] = sums["active"] / jnp.maximum(sums["triplets"], 1.0)
+        return found
+
+    def warning(self, metrics: Mapping[str, float]) -> str | None:
+        """Of a collapse: all pictures near one point, where a triplet's loss is the margin."""
+        margin, spread = self.config.options.get("margin"), metrics.get("embedding_spread")
+        if not margin or spread is None:
+            return None
+        if spread > COLLAPSED * margin or metrics["loss"] < 0.95 * margin:
+            return None
+        return (
+            f"the embeddings have shrunk to a point (their spread is {spread:.2g}) and the loss "
+            f"is stuck at the margin, {margin:g}. What helps: another optimizer.learning_rate or "
+            f"a longer optimizer.warmup_steps, task.loss=batch_all_triplet or "
+            f"batch_semi_hard_triplet, less dropout, model.normalize=true."
+        )
+
+    def mine(self, run, variables, seed: Sequence[int]) -> dict[str, np.ndarray]:
+        """Triplets of the whole training split."""
+        source = self._classed(run.train_source)
+        triplets = mine_triplets_offline(
+            run.embeddings(variables, source),
+            source.labels,
+            np.random.default_rng(seed),
+            kind=self.config.mining,
+            margin=self.config.options["margin"],
+            squared=True,  # As the loss has them.
+        )
+        return dict(zip(TRIPLET, triplets, strict=True))
+
+    def results(self, run, variables, split: str) -> Embedded:
+        """The split, and what is searched in, as the network sees them."""
+        source, gallery = run.source(split), None
+        if self.config.gallery is not None:
+            searched = run.source(self.config.gallery)
+            gallery = (run.embeddings(variables, searched), searched)
+        distance = functools.partial(pair_distances, run.experiment.model, variables)
+        return embedded(run.embeddings(variables, source), source, gallery, distance)
+
+    def scores(self, results: Embedded) -> dict[str, Any]:
+        return results.scores()
+
+    def finish(self, run, variables, results, records, workdir) -> tuple[np.ndarray, str]:
+        """Writes the figures; the words tell what pixels score, by Euclidean distance."""
+        picture = embedding_figures.draw(results, records, workdir / "figures", score=self.headline)
+        return picture, baseline(results)
+
+
+def pair_distances(model, variables, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far apart pairs of embeddings [m, d] are: Euclidean, or minus a judging model's logit."""
+    if not hasattr(model, "verdict"):
+        return euclidean(x, y)
+    verdict = jax.jit(functools.partial(model.apply, method="verdict"))
+    return -np.asarray(verdict(variables, x, y))

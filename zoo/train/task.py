@@ -1,0 +1,80 @@
+"""What training asks of a task: segmentation, embedding, or one of your own.
+
+An experiment's `task` is a dataclass of numbers with `open(data, split) -> source` and
+`bind(info, train) -> Task`; bound to a data set it is the object below.
+"""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Batch = Mapping[str, jax.Array]
+
+
+class Task:
+    """Pure functions of arrays for the step, and what the host does with their results.
+
+    A subclass has all of those below; `mines` and what stands with a body may stay as it is.
+    """
+
+    headline: str  # The score that decides which checkpoint is best; larger is better.
+    use: str  # What to type next, after "python -m zoo", with {workdir}.
+    # The loss compares rows with one another: it is given those of all devices, and as a third
+    # argument `anchors`, the places of this device's own among them.
+    mines: bool = False
+    renew_every: int = 0  # Steps after which `mine` chooses the training rows anew; 0 is never.
+
+    def check_model(self, model: Any) -> None:
+        """Raises ValueError where a model does not fit the task or the data."""
+
+    def initial_loss(self) -> float | None:
+        """The loss of a network that knows nothing, where theory tells it."""
+        return None
+
+    def train_batches(self, source: Sequence, data, preprocess, **where) -> Sequence:
+        """Random-access: item n is this process's share of the batch of step n.
+
+        Among `where`: the seed, the process, and what `mine` gave, as `mined`.
+        """
+
+    def eval_batches(self, source: Sequence, data, preprocess, **where) -> Iterator:
+        """A split once, in order; rows that only fill a batch have "weight" 0."""
+
+    def inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """What the model is called with in training."""
+
+    def loss(self, outputs: Any, batch: Batch, anchors: jax.Array | None = None):
+        """Values and weights, to be summed over the devices and divided once."""
+
+    def monitor(self, outputs: Any, batch: Batch, weights: jax.Array, anchors) -> dict:
+        """Sums over this device's rows, of which `metrics` makes more numbers to log."""
+        return {}
+
+    def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Numbers [] by name, from the sums over all devices."""
+        return {}
+
+    def warning(self, metrics: Mapping[str, float]) -> str | None:
+        """What is wrong with a training that logs such numbers, and what helps."""
+        return None
+
+    def mine(self, run, variables, seed: Sequence[int]) -> dict[str, np.ndarray]:
+        """The training rows until the next renewal, of the network as it is now."""
+
+    def results(self, run, variables, split: str) -> Any:
+        """All that `scores` and `draw` need to know of a split."""
+
+    def scores(self, results: Any) -> dict[str, Any]:
+        """Numbers, or lists of one a class, by name; `headline` is one of them."""
+
+    def finish(
+        self, run, variables, results, records, workdir: pathlib.Path
+    ) -> tuple[np.ndarray, str]:
+        """Writes the figures, in one process; `records` are the lines of metrics.jsonl.
+
+        The variables are on the host. Returns a picture for TensorBoard, [h, w, 3] uint8, and words
+        to add to the result.
+        """
