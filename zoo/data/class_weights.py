@@ -24,8 +24,7 @@ def median_frequency(counts: np.ndarray, *, power: float = 1.0) -> np.ndarray:
     """The weight of each class, [k] float64: (median frequency / its frequency) ** power.
 
     A class's frequency is its pixels over all labelled pixels of the pictures in which it occurs.
-    One that occurs nowhere weighs 0, and the median leaves it out. ValueError: no pixel is
-    labelled.
+    One that occurs nowhere weighs 0 and is not in the median. ValueError: no pixel is labelled.
 
     Args:
         counts: [2, k], as `class_counts` gives.

@@ -32,8 +32,7 @@ def mine_triplets_offline(
     Args:
         embeddings: [n, d] float.
         labels: [n] integer, any values.
-        margin: >= 0, as the loss `triplet` has it: of distance, or its square where `squared`;
-            only "semi_hard" looks at it.
+        margin: >= 0, for "semi_hard": Euclidean distance, or its square where `squared`.
 
     Returns:
         anchor, positive, negative: [m] int64, anchors ascending.

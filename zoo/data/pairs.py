@@ -54,13 +54,19 @@ def make_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draws for each of n images one partner of its class and one of another.
 
-    Each is uniform over all images that it may be. The positive pair of an image alone in its class
-    is one of another image, so half of the pairs always match. Raises ValueError for labels that
-    are not integers [n], and where there is no positive or no negative pair.
+    Each is uniform over all images that it may be, so a large class is met more often. An image
+    alone in its class has no positive, and with itself it would teach nothing: its place goes to
+    another image's positive pair, so half of the pairs always match.
+
+    Args:
+        labels: [n] integer, any values.
 
     Returns:
         i, j: [2n] int64, the pairs; first the n that match, then the n that do not.
         same: [2n] bool, whether the pair is of one class.
+
+    Raises:
+        ValueError: labels that are not integers [n], or no positive or no negative pair.
     """
     classes = Classes(labels)
     first, images = np.arange(len(classes.of)), np.arange(len(classes.of))

@@ -66,8 +66,7 @@ def curves(
 def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike) -> None:
     """Draws a confusion matrix, each row in per cent of its true class's pixels.
 
-    `matrix`: [k, k] counts, rows the truth, hatched if empty. ValueError: k is not the names'
-    number.
+    `matrix`: [k, k] counts, rows the truth, hatched if empty. ValueError unless k names.
     """
     matrix = np.asarray(matrix, np.float64)
     k = len(class_names)
@@ -155,8 +154,7 @@ def overlays(
 ) -> np.ndarray:
     """One picture for TensorBoard: a row for each example, image, truth and prediction laid over.
 
-    Takes lists as `grid`, ids of their image's size; returns [H, W, 3] uint8, black beside the
-    narrower rows.
+    Takes lists as `grid`, ids of their image's size; returns [H, W, 3] uint8, black where rows end.
     """
     rows = []
     for image, *ids in _examples(images, labels, predictions):
