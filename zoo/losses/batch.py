@@ -11,11 +11,19 @@ triplet just on the margin is inactive. Embeddings of any size do, unless the lo
 (with `squared` from lengths of 1e19 on); a nan in a valid row makes every value nan.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_labels, negative_mask, positive_mask
-from zoo.ops.distance import pairwise_squared_distance, rows_at_once, safe_sqrt
+from zoo.losses.masks import check_labels
+from zoo.ops.distance import (
+    in_passes,
+    row_distance,
+    rows_at_once,
+    safe_sqrt,
+    weighted_differences,
+)
 
 # Positives compared in one pass over [a, b].
 _SLOTS = 4
@@ -50,8 +58,7 @@ def batch_all_triplet(
         values: [a] float32, the sum of each anchor's active triplets.
         weights: [a] float32, their number.
     """
-    d, unit = _distances(embeddings, labels, margin, squared, valid, anchors)
-    return _sum_triplets(d, unit, labels, valid, anchors, margin, semi_hard=False)
+    return _sum_triplets(embeddings, labels, margin, squared, valid, anchors, semi_hard=False)
 
 
 def batch_semi_hard_triplet(
@@ -69,8 +76,7 @@ def batch_semi_hard_triplet(
     and Clustering", CVPR 2015, whose distances are squared; every such triplet, not one a pair.
     Arguments, memory, time, returns and errors are those of `batch_all_triplet`.
     """
-    d, unit = _distances(embeddings, labels, margin, squared, valid, anchors)
-    return _sum_triplets(d, unit, labels, valid, anchors, margin, semi_hard=True)
+    return _sum_triplets(embeddings, labels, margin, squared, valid, anchors, semi_hard=True)
 
 
 def batch_hard_triplet(
@@ -96,75 +102,32 @@ def batch_hard_triplet(
         values: [a] float32, the loss of each anchor.
         weights: [a] float32, 1; 0 for anchors without a positive or without a negative.
     """
-    d, unit = _distances(embeddings, labels, margin, squared, valid, anchors)
-
-    def of_anchor(anchor):
-        d, positive, negative = anchor
-        # Masked before the difference: without a positive or a negative it is infinite.
-        counts = positive.any() & negative.any()
-        farthest = jnp.where(counts, jnp.where(positive, d, -jnp.inf).max(), 0)
-        nearest = jnp.where(counts, jnp.where(negative, d, jnp.inf).min(), 0)
-        ties = [counts & positive & (d == farthest), counts & negative & (d == nearest)]
-        slope = [tie / jnp.maximum(tie.sum(), 1) for tie in ties]
-        return farthest - nearest, counts, slope[0] - slope[1]
-
-    masks = [mask(labels, valid=valid, anchors=anchors) for mask in (positive_mask, negative_mask)]
-    difference, counts, slope = _each_anchor(of_anchor, d, *masks)
-    difference = _scaled(_with_slope(difference, slope, d), unit) + margin
+    x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
+    difference, counts = _each_anchor(_hardest, squared, x, anchors, (labels, valid))
+    difference = _times(difference, units) + margin
     values = jax.nn.softplus(difference) if soft else jax.nn.relu(difference)
     # relu would turn the nan of a nan embedding to 0.
     values = jnp.where(jnp.isnan(difference), jnp.nan, values)
-    return jnp.where(counts, values, 0), counts.astype(jnp.float32)
+    return jnp.where(counts > 0, values, 0), counts
 
 
-def _distances(embeddings, labels, margin, squared, valid, anchors):
-    """Distances [a, b] in units of the product of the returned numbers, powers of two."""
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-        got = f"{embeddings.shape} and {labels.shape}"
-        raise ValueError(f"embeddings [b, d] and labels [b] are needed; got {got}.")
-    if not 0 <= margin < jnp.inf:
-        raise ValueError(f"margin must be >= 0 and finite; got {margin}.")
-    _, valid = check_labels(labels, valid)
-    # Masked before all else: padding may hold nan, which a later `where` leaves in the gradient.
-    x = jnp.where(valid[:, None], jnp.asarray(embeddings, jnp.float32), 0)
-    # The squares of 1e-20 and 1e20 are no float32; powers of two change no digit. Not below 2^-40:
-    # the margin is divided by the unit, twice, and the gradient multiplied.
-    largest = jax.lax.stop_gradient(jnp.abs(x).max(initial=0))
-    unit = jnp.ldexp(1.0, jnp.maximum(jnp.frexp(largest)[1] - 1, -40))
-    unit = jnp.where(jnp.isfinite(largest), unit, jnp.nan)
-    x /= unit
-    own = (x,) if anchors is None else (x[jnp.asarray(anchors)], x)
-    d = pairwise_squared_distance(*own)
-    return (d, (unit, unit)) if squared else (safe_sqrt(d), (unit,))
+def _hardest(d, anchor, labels, valid):
+    """Farthest positive less nearest negative of a row of distances, 1 if both are there, slope."""
+    positive, negative = _sides(anchor, labels, valid)
+    # Masked before the difference: without a positive or a negative it is infinite.
+    counts = positive.any() & negative.any()
+    farthest = jnp.where(counts, jnp.where(positive, d, -jnp.inf).max(), 0)
+    nearest = jnp.where(counts, jnp.where(negative, d, jnp.inf).min(), 0)
+    ties = [counts & positive & (d == farthest), counts & negative & (d == nearest)]
+    slope = [tie / jnp.maximum(tie.sum(), 1) for tie in ties]
+    return farthest - nearest, counts.astype(jnp.float32), slope[0] - slope[1]
 
 
-def _scaled(x: jax.Array, units: tuple[jax.Array, ...]) -> jax.Array:
-    for unit in units:  # One after the other: their product may overflow though this does not.
-        x = x * unit
-    return x
-
-
-def _each_anchor(function, d, *rest):
-    """A function of one row of distances and masks mapped over all, some at a time; no gradient."""
-    mapped = jax.lax.stop_gradient((d, *rest))
-    results = jax.lax.map(function, mapped, batch_size=rows_at_once(d.shape[1]))
-    return jax.lax.stop_gradient(results)
-
-
-def _with_slope(values: jax.Array, slope: jax.Array, d: jax.Array) -> jax.Array:
-    """The values [a], with `slope` [a, b] as their derivatives by the distances."""
-    return values + (slope * (d - jax.lax.stop_gradient(d))).sum(axis=1)  # What is added is 0.
-
-
-def _sum_triplets(d, unit, labels, valid, anchors, margin, *, semi_hard):
-    """Sum [a] and number [a] of the active triplets of each anchor, given the distances [a, b]."""
-    for part in unit:
-        margin = margin / part
-    labels, valid = check_labels(labels, valid)
-    positives = positive_mask(labels, valid=valid, anchors=anchors).sum(axis=1)
-    # Who is no negative is infinitely far, and never active.
-    negative = negative_mask(labels, valid=valid, anchors=anchors)
-
+def _sum_triplets(embeddings, labels, margin, squared, valid, anchors, *, semi_hard):
+    """Sum [a] and number [a] of the active triplets of each anchor."""
+    x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
+    for unit in units:
+        margin = margin / unit
     # Sorted by label, with padding last, a class is a run, and an anchor's n-th positive is the
     # n-th of its run, without itself.
     rows = jnp.arange(len(labels))
@@ -172,39 +135,116 @@ def _sum_triplets(d, unit, labels, valid, anchors, margin, *, semi_hard):
     place = jnp.zeros_like(rows).at[order].set(rows)
     in_order, padding = labels[order], ~valid[order]
     first = (in_order != jnp.roll(in_order, 1)) | (padding != jnp.roll(padding, 1))
-    start = jax.lax.cummax(jnp.where(first, rows, 0))[place]
-    own = place - start
-    if anchors is not None:
-        start, own = start[jnp.asarray(anchors)], own[jnp.asarray(anchors)]
-    steps = -(-positives.max(initial=0) // _SLOTS)
-
-    def of_anchor(anchor):
-        known, negative, positives, start, own = anchor
-        far = jnp.where(negative, known, jnp.inf)
-
-        def add(step, state):
-            value, weight, slope = state
-            n = step * _SLOTS + jnp.arange(_SLOTS)
-            column = order.at[start + n + (n >= own)].get(mode="clip")
-            near = jnp.where(n < positives, known[column], -jnp.inf)
-            loss, found, pushed = 0, 0, []
-            for slot in near:
-                excess = slot + margin - far
-                active = excess > 0
-                if semi_hard:
-                    active &= far > slot
-                loss += jnp.where(active, excess, 0)
-                found += active.astype(jnp.float32)
-                pushed.append(active.sum(dtype=jnp.float32))
-            # The derivative by a distance is an integer: in how many active triplets it is the
-            # positive, less in how many the negative.
-            pushed = jnp.stack(pushed)
-            slope = (slope - found).at[column].add(pushed)
-            return value + loss.sum(), weight + pushed.sum(), slope
-
-        return jax.lax.fori_loop(0, steps, add, (0.0, 0.0, jnp.zeros_like(known)))
-
-    values, weights, slope = _each_anchor(of_anchor, d, negative, positives, start, own)
-    values = _scaled(_with_slope(values, slope, d), unit)
+    first = first.at[:1].set(True)
+    start = jax.lax.cummax(jnp.where(first, rows, 0))
+    size = jnp.zeros_like(rows).at[start].add(1)[start]
+    positives = jnp.where(padding, 0, size - 1)[place]
+    start = start[place]
+    runs = (order, start, place - start, positives, -(-positives.max(initial=0) // _SLOTS))
+    of_anchor = _active_semi_hard if semi_hard else _active
+    values, weights = _each_anchor(of_anchor, squared, x, anchors, (labels, valid, runs, margin))
+    values = _times(values, units)
     # No triplet of nan is active, and a mean over none is 0: their number must tell.
     return values, jnp.where(jnp.isnan(values), jnp.nan, weights)
+
+
+def _active(d, anchor, labels, valid, runs, margin, semi_hard=False):
+    """Of a row of distances: sum and number of the active triplets, and the sum's slope."""
+    order, start, own, positives, steps = runs
+    # Who is no negative is infinitely far, and never active.
+    far = jnp.where(_sides(anchor, labels, valid)[1], d, jnp.inf)
+
+    def add(step, state):
+        value, weight, slope = state
+        n = step * _SLOTS + jnp.arange(_SLOTS)
+        column = order.at[start[anchor] + n + (n >= own[anchor])].get(mode="clip")
+        near = jnp.where(n < positives[anchor], d[column], -jnp.inf)
+        loss, found, pushed = 0, 0, []
+        for slot in near:
+            excess = slot + margin - far
+            active = excess > 0
+            if semi_hard:
+                active &= far > slot
+            loss += jnp.where(active, excess, 0)
+            found += active.astype(jnp.float32)
+            # As integers: XLA may add those in any order, so by vectors.
+            pushed.append(active.sum(dtype=jnp.int32))
+        # The derivative by a distance is an integer: in how many active triplets it is the
+        # positive, less in how many the negative.
+        pushed = jnp.stack(pushed).astype(jnp.float32)
+        slope = (slope - found).at[column].add(pushed)
+        # By a product, for the same reason.
+        loss = jnp.dot(loss, jnp.ones_like(loss), precision=jax.lax.Precision.HIGHEST)
+        return value + loss, weight + pushed.sum(), slope
+
+    return jax.lax.fori_loop(0, steps, add, (0.0, 0.0, jnp.zeros_like(d)))
+
+
+_active_semi_hard = functools.partial(_active, semi_hard=True)
+
+
+def _sides(anchor, labels, valid):
+    """Which rows are the anchor's positives and which its negatives, [b] bool."""
+    same, both = labels == labels[anchor], valid & valid[anchor]
+    return same & both & (jnp.arange(len(labels)) != anchor), ~same & both
+
+
+# Distances are made, mined and forgotten a few rows at a time; what each pulls is all that is kept.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _each_anchor(of_anchor, squared, x, anchors, context):
+    """Values and weights [a] of `of_anchor(distances [b], anchor, *context)`.
+
+    Its third result, the value's slope by the distances, is what makes the gradient by x [b, d].
+    """
+    return _forward(of_anchor, squared, x, anchors, context)[0]
+
+
+def _forward(of_anchor, squared, x, anchors, context):
+    features = in_passes(x.T)
+
+    def of_row(anchor):
+        d = row_distance(x[anchor], features)
+        d = d if squared else safe_sqrt(d)
+        value, weight, slope = of_anchor(d, anchor, *context)
+        # As a factor of the anchor's difference from each row.
+        pull = 2 * slope if squared else jnp.where(d > 0, slope / jnp.where(d > 0, d, 1), 0)
+        return value, weight, pull
+
+    values, weights, pull = jax.lax.map(of_row, anchors, batch_size=rows_at_once(len(x)))
+    return (values, weights), (x, anchors, pull)
+
+
+def _backward(of_anchor, squared, kept, cotangents):
+    x, anchors, pull = kept
+    factor = cotangents[0][:, None]
+    of_others = weighted_differences(x, x[anchors], factor * pull)
+    own = factor * weighted_differences(x[anchors], x, pull.T)
+    return of_others.at[anchors].add(own), None, None
+
+
+_each_anchor.defvjp(_forward, _backward)
+
+
+def _scaled(embeddings, labels, margin, squared, valid, anchors):
+    """Rows and the units of their distances, powers of two to be multiplied; what is given else."""
+    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+        got = f"{embeddings.shape} and {labels.shape}"
+        raise ValueError(f"embeddings [b, d] and labels [b] are needed; got {got}.")
+    if not 0 <= margin < jnp.inf:
+        raise ValueError(f"margin must be >= 0 and finite; got {margin}.")
+    labels, valid = check_labels(labels, valid)
+    # Masked before all else: padding may hold nan, which a later `where` leaves in the gradient.
+    x = jnp.where(valid[:, None], jnp.asarray(embeddings, jnp.float32), 0)
+    # The squares of 1e-20 and 1e20 are no float32; powers of two change no digit. Not below 2^-40:
+    # the margin is divided by the unit, twice, and the gradient multiplied.
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(initial=0))
+    unit = jnp.ldexp(1.0, jnp.maximum(jnp.frexp(largest)[1] - 1, -40))
+    unit = jnp.where(jnp.isfinite(largest), unit, jnp.nan)
+    anchors = jnp.arange(len(x)) if anchors is None else jnp.asarray(anchors)
+    return x / unit, (unit, unit) if squared else (unit,), labels, valid, anchors
+
+
+def _times(x: jax.Array, units: tuple[jax.Array, ...]) -> jax.Array:
+    for unit in units:  # One after the other: their product may overflow though this does not.
+        x = x * unit
+    return x

@@ -1,5 +1,7 @@
 """Euclidean distances whose gradients stay finite."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -7,8 +9,8 @@ import jax.numpy as jnp
 _TERMS = 16
 
 
-def pairwise_squared_distance(x: jax.Array, y: jax.Array | None = None) -> jax.Array:
-    """The squared Euclidean distance of every row of `x` to every row of `y`, or of `x` itself.
+def pairwise_squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The squared Euclidean distance of every row of `x` to every row of `y`.
 
     The sum of squared differences, in O(n m) memory, value and gradient; reverse mode only. Not
     |x|^2 + |y|^2 - 2 x.y, which multiplies faster but cancels: there the distance of equal unit
@@ -20,9 +22,6 @@ def pairwise_squared_distance(x: jax.Array, y: jax.Array | None = None) -> jax.A
     Returns:
         [n, m] float32, >= 0; inf where the square overflows.
     """
-    if y is None and x.ndim == 2:
-        return _own_distance(jnp.asarray(x, jnp.float32))
-    y = x if y is None else y
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
             f"pairwise_squared_distance needs x [n, d] and y [m, d]; got {x.shape} and {y.shape}."
@@ -33,48 +32,43 @@ def pairwise_squared_distance(x: jax.Array, y: jax.Array | None = None) -> jax.A
 # Its own gradient, as that of the loop would keep all [n, m, d] differences.
 @jax.custom_vjp
 def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-    features = _passes(y.T)
-
-    def of_row(row):
-        def add(total, terms):
-            for a, b in zip(*terms, strict=True):
-                total += jnp.square(a - b)
-            return total, None
-
-        terms = _passes(row[:, None]), features
-        return jax.lax.scan(add, jnp.zeros(len(y), jnp.float32), terms)[0]
-
+    features = in_passes(y.T)
+    of_row = functools.partial(row_distance, features=features)
     return jax.lax.map(of_row, x, batch_size=rows_at_once(len(y)))
 
 
 def _backward(rows, g):
-    return _pull(*rows, g), _pull(*rows[::-1], g.T)
+    x, y = rows
+    return 2 * weighted_differences(x, y, g.T), 2 * weighted_differences(y, x, g)
 
 
-def _pull(x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
-    """The gradient by x: sum_j 2 g_ij (x_i - y_j), differences first: the rest would cancel."""
+_squared_distance.defvjp(lambda x, y: (_squared_distance(x, y), (x, y)), _backward)
+
+
+def row_distance(row: jax.Array, features: jax.Array) -> jax.Array:
+    """The squared distance [m] of a row [d] to m others, given as `in_passes(others.T)`."""
+
+    def add(total, terms):
+        for a, b in zip(*terms, strict=True):
+            total += jnp.square(a - b)
+        return total, None
+
+    terms = in_passes(row[:, None]), features
+    return jax.lax.scan(add, jnp.zeros(features.shape[2], jnp.float32), terms)[0]
+
+
+def weighted_differences(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
+    """sum_j weights[j, i] (x_i - y_j), [n, d], weights [m, n]; a matrix product would cancel."""
 
     def add(total, terms):
         for b, weight in zip(*terms, strict=True):
             total += weight[:, None] * (x - b)
         return total, None
 
-    return 2 * jax.lax.scan(add, jnp.zeros_like(x), (_passes(y), _passes(g.T)))[0]
+    return jax.lax.scan(add, jnp.zeros_like(x), (in_passes(y), in_passes(weights)))[0]
 
 
-_squared_distance.defvjp(lambda x, y: (_squared_distance(x, y), (x, y)), _backward)
-
-
-# Both of a row's parts in one: half of the work.
-@jax.custom_vjp
-def _own_distance(x: jax.Array) -> jax.Array:
-    return _squared_distance(x, x)
-
-
-_own_distance.defvjp(lambda x: (_squared_distance(x, x), x), lambda x, g: (_pull(x, x, g + g.T),))
-
-
-def _passes(x: jax.Array) -> jax.Array:
+def in_passes(x: jax.Array) -> jax.Array:
     """[n, m] -> [passes, terms, m], filled up with zeros, which add nothing."""
     terms = max(1, min(_TERMS, len(x)))
     return jnp.pad(x, ((0, -len(x) % terms), (0, 0))).reshape(-1, terms, x.shape[1])
@@ -82,7 +76,7 @@ def _passes(x: jax.Array) -> jax.Array:
 
 def rows_at_once(m: int) -> int:
     """How many rows of [n, m] to work on at a time, so that they stay in a core's cache."""
-    return max(1, 2**18 // max(1, m))
+    return max(1, 2**17 // max(1, m))
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:

@@ -211,13 +211,16 @@ class BoundEmbedding(Task):
             parts.append(label[:, 0] == label[:, 1])
         return self._loss(*parts, valid=valid)
 
-    def monitor(self, outputs: jax.Array, batch, weights: jax.Array, anchors) -> dict:
-        """Moments of this device's embeddings and, for batch-all, what share is active."""
+    def monitor(self, outputs: jax.Array, batch, weights: jax.Array, anchors, across) -> dict:
+        """This device's spread of embeddings and, for batch-all, what share is active."""
         if self.kind == "verdicts":
             return {}
         own = outputs if anchors is None else outputs[anchors]
         own = jax.lax.stop_gradient(own.astype(jnp.float32))
-        sums = {"rows": jnp.float32(len(own)), "sum": own.sum(0), "square": jnp.square(own).sum()}
+        rows = jnp.float32(len(own))
+        # Not the mean square less the squared mean, which keeps no digit of a collapsed batch.
+        centre = across(own.sum(0)) / across(rows)
+        sums = {"rows": rows, "square": jnp.square(own - centre).sum()}
         if self.config.loss == "batch_all_triplet":
             sums["active"] = weights.sum()
             sums["triplets"] = zoo.losses.num_triplets(
@@ -229,8 +232,7 @@ class BoundEmbedding(Task):
         """Root mean square distance from the batch's mean; the share of active triplets."""
         if not sums:
             return {}
-        variance = sums["square"] / sums["rows"] - jnp.square(sums["sum"] / sums["rows"]).sum()
-        found = {"embedding_spread": jnp.sqrt(jnp.maximum(variance, 0.0))}
+        found = {"embedding_spread": jnp.sqrt(sums["square"] / sums["rows"])}
         if "active" in sums:
             found["active_fraction"] = sums["active"] / jnp.maximum(sums["triplets"], 1.0)
         return found

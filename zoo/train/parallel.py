@@ -96,6 +96,11 @@ class Layout:
         return {k: jax.make_array_from_process_local_data(self._split, x) for k, x in batch.items()}
 
 
+def total(tree: Any, axis_name: str | None) -> Any:
+    """The sums over all devices of what each has."""
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
 def gather(tree: Any, axis_name: str | None) -> tuple[Any, jax.Array]:
     """The rows of all devices, in order, and the places [b] int32 of this device's b among them.
 

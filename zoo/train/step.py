@@ -4,6 +4,7 @@ Each is a per-device program. Under a mapped axis the sums cross the devices by 
 divided once, so that any number of devices takes the same step (DESIGN, "Devices").
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from zoo.train.parallel import gather
+from zoo.train.parallel import gather, total
 from zoo.train.state import TrainState
 from zoo.train.task import Task
 
@@ -84,8 +85,7 @@ def make_train_step(
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         (grads, sums), stats = totals(state, batch, key, axis_name)
-        if axis_name is not None:
-            grads, sums = jax.lax.psum((grads, sums), axis_name)
+        grads, sums = total((grads, sums), axis_name)
         # A batch in which nothing weighs is a step of gradient 0, not of nan.
         divisor = jnp.where(sums["weight"] > 0, sums["weight"], 1.0)
         grads = jax.tree.map(lambda g: g / divisor, grads)
@@ -115,7 +115,8 @@ def apply_loss(
         rows = {name: array for name, array in batch.items() if name != "image"}
         (outputs, batch), anchors = gather((outputs, rows), axis_name)
     values, weights = task.loss(outputs, batch, anchors)
-    return values, weights, task.monitor(outputs, batch, weights, anchors)
+    across = functools.partial(total, axis_name=axis_name)
+    return values, weights, task.monitor(outputs, batch, weights, anchors, across)
 
 
 def make_eval_step(model: nn.Module, task: Any) -> Callable[..., Any]:
@@ -126,7 +127,7 @@ def make_eval_step(model: nn.Module, task: Any) -> Callable[..., Any]:
 
     def step(variables: Mapping[str, Any], batch: Batch, axis_name: str | None = None):
         sums = task.sums(model.apply(variables, *task.inputs(batch)), batch)
-        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        return total(sums, axis_name)
 
     return step
 

@@ -49,8 +49,11 @@ class Task:
     def loss(self, outputs: Any, batch: Batch, anchors: jax.Array | None = None):
         """Values and weights, to be summed over the devices and divided once."""
 
-    def monitor(self, outputs: Any, batch: Batch, weights: jax.Array, anchors) -> dict:
-        """Sums over this device's rows, of which `metrics` makes more numbers to log."""
+    def monitor(self, outputs: Any, batch: Batch, weights: jax.Array, anchors, across) -> dict:
+        """Sums over this device's rows, of which `metrics` makes more numbers to log.
+
+        `across` adds up a tree of arrays over the devices, for sums that need others first.
+        """
         return {}
 
     def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
