@@ -12,5 +12,5 @@ from zoo.train.embedding import Embedding
 
 def experiment() -> Experiment:
     base = triplet_digits.experiment()
-    task = Embedding(loss="batch_all_triplet", options={"margin": 0.2}, images_per_class=8)
+    task = Embedding(loss="batch_all_triplet", options={"margin": 0.2}, images_per_class=16)
     return dataclasses.replace(base, task=task)

@@ -12,20 +12,22 @@ from zoo.train.embedding import Embedding
 
 def experiment() -> Experiment:
     return Experiment(
-        task=Embedding(loss="batch_hard_triplet", options={"margin": 0.2}, images_per_class=8),
+        task=Embedding(loss="batch_hard_triplet", options={"margin": 0.2}, images_per_class=16),
         model=AlignedEncoder(features=48, widths=(32,)),
         data=Data(
             name="digits8x8",
-            batch_size=56,
+            batch_size=112,
             options={"held_out": "7,8,9"},
-            augment=Augment(rotate=10.0, scale=(0.9, 1.1), shift=0.1),
+            augment=Augment(
+                rotate=25.0, scale=(0.7, 1.3), shift=0.15, shear=0.4, elastic_sigma=0.6
+            ),
         ),
         optimizer=Optimizer(
-            name="adamw", learning_rate=1e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=20
+            name="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=20
         ),
         steps=300,
         split="test",
         log_every=20,
-        eval_every=100,
+        eval_every=300,
         checkpoint_every=100,
     )

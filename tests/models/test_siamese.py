@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.models import ResidualEncoder, SiameseEncoder, SiameseVerifier
+from zoo.models import AlignedEncoder, ResidualEncoder, SiameseEncoder, SiameseVerifier
+from zoo.ops.orientations import oriented_gradients
 from zoo.train import fields
 
 SMALL = ResidualEncoder(features=5, width=4, depth=2)
@@ -212,3 +213,42 @@ def test_bfloat16_computes_near_float32_and_returns_it(name):
     got = jax.jit(encoder.clone(dtype="bfloat16").apply)(variables, x)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, want, atol=0.05 * np.abs(want).max())
+
+
+def test_the_aligned_encoder_sees_histograms_in_place_of_pixels():
+    """Without stages: one dense layer of the mean of a picture's and its mirror image's."""
+    x = images(3, 9, 8, 1)
+    encoder = AlignedEncoder(
+        features=5, widths=(), orientations=4, cell=3, symmetric=True, normalize=False
+    )
+    variables = initialised(encoder, x)
+    kernel, stats = variables["params"]["Dense_0"]["kernel"], variables["batch_stats"]
+    seen = [oriented_gradients(y, bins=4, cell=3).reshape(3, -1) for y in (x, x[:, :, ::-1])]
+    mean, var = (np.asarray(stats["BatchNorm_0"][name], np.float64) for name in ("mean", "var"))
+    want = ((seen[0] + seen[1]) / 2 @ np.asarray(kernel, np.float64) - mean) / np.sqrt(var + 1e-5)
+    got = jax.jit(encoder.apply)(variables, x)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoder.apply(variables, x[:, :, ::-1]), got, rtol=1e-4, atol=1e-5)
+
+
+def test_histograms_of_two_scales_stand_side_by_side():
+    """Of the picture, and of the means of its 2x2 blocks, whose cells have half the pixels."""
+    x = images(3, 8, 12, 1)
+    encoder = AlignedEncoder(
+        features=5, widths=(), orientations=4, cell=4, shrunk=(1, 2), normalize=False
+    )
+    variables = initialised(encoder, x)
+    kernel, stats = variables["params"]["Dense_0"]["kernel"], variables["batch_stats"]
+    half = x.reshape(3, 4, 2, 6, 2, 1).mean((2, 4))
+    seen = [oriented_gradients(y, bins=4, cell=c) for y, c in ((x, 4), (half, 2))]
+    seen = np.concatenate(seen, -1).reshape(3, -1).astype(np.float64)
+    mean, var = (np.asarray(stats["BatchNorm_0"][name], np.float64) for name in ("mean", "var"))
+    want = (seen @ np.asarray(kernel, np.float64) - mean) / np.sqrt(var + 1e-5)
+    got = jax.jit(encoder.apply)(variables, x)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_scales_that_do_not_divide_are_refused():
+    encoder = AlignedEncoder(orientations=4, cell=4, shrunk=(1, 2))
+    with pytest.raises(ValueError, match=r"must divide cell and sides; got cell=4.*\(9, 8\)"):
+        jax.eval_shape(encoder.init, jax.random.key(0), images(1, 9, 8, 1))

@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from zoo.models.layers import he_normal
 from zoo.ops.distance import safe_sqrt
+from zoo.ops.orientations import oriented_gradients
 
 
 class SiameseEncoder(nn.Module):
@@ -71,10 +72,14 @@ class AlignedEncoder(nn.Module):
     Stages of a 3x3 convolution, ReLU and pooling, then one dense layer of all that is left, and
     batch norm without scale or shift: the "BNNeck" of Luo et al., "Bag of Tricks and a Strong
     Baseline for Deep Person Re-identification", CVPR Workshops 2019. Pictures must be of one size.
+    With `orientations` the stages see `oriented_gradients`; with no `widths` the dense layer does.
     """
 
     features: int = 128  # Of the embedding.
     widths: tuple[int, ...] = (16, 32)  # Channels of each stage.
+    orientations: int = 0  # Bins of the histograms seen in place of the pixels; 0: pixels.
+    cell: int = 8  # Pixels of a side of a histogram's cell.
+    shrunk: tuple[int, ...] = (1,)  # Divisors of cell and sides: scales seen side by side.
     dropout_rate: float = 0.3  # Before the last layer.
     symmetric: bool = False  # Averages a picture and its mirror image, before the batch norm.
     normalize: bool = True  # To length 1; a vector of zeros stays one.
@@ -83,10 +88,17 @@ class AlignedEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] -> [b, features] float32."""
+        """[b, h, w, c] -> [b, features] float32; ValueError where `shrunk` does not divide h, w."""
         b = len(x)
         if self.symmetric:
             x = jnp.concatenate([x, x[:, :, ::-1]])
+        if self.orientations:
+            if any(side % k for k in self.shrunk for side in (self.cell, *x.shape[1:3])):
+                got = f"cell={self.cell}, shrunk={self.shrunk} and pictures {x.shape[1:3]}"
+                raise ValueError(f"AlignedEncoder.shrunk must divide cell and sides; got {got}.")
+            scales = [(nn.avg_pool(x, (k, k), (k, k)), self.cell // k) for k in self.shrunk]
+            seen = [oriented_gradients(y, bins=self.orientations, cell=c) for y, c in scales]
+            x = jnp.concatenate(seen, axis=-1)
         for width in self.widths:
             x = nn.relu(nn.Conv(width, (3, 3), dtype=jnp.dtype(self.dtype))(x))
             x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
