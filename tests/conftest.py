@@ -56,3 +56,10 @@ def peer():
         return importlib.import_module(name)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def keras():
+    """Keras on JAX; skips where it is not installed."""
+    os.environ["KERAS_BACKEND"] = "jax"
+    return pytest.importorskip("keras", reason="peers not installed")

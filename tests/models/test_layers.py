@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from zoo.models.layers import ConvBlock, UpConvolution
+from zoo.models.layers import ConvBlock, ConvTranspose
+from zoo.ops import upsample_bilinear
 
 
 def equal(got, want, tolerance=1e-5):
@@ -16,7 +17,7 @@ def equal(got, want, tolerance=1e-5):
 
 @pytest.mark.parametrize(("channels", "features"), [(6, 3), (3, 5), (1, 1)])
 def test_up_convolution_is_conv_transpose(channels, features):
-    ours = UpConvolution(features)
+    ours = ConvTranspose(features)
     theirs = nn.ConvTranspose(features, (2, 2), (2, 2), transpose_kernel=True)
     x = jax.random.normal(jax.random.key(0), (2, 5, 7, channels))
     weight = jax.random.normal(jax.random.key(1), (2, 10, 14, features))
@@ -41,7 +42,7 @@ def test_up_convolution_is_conv_transpose(channels, features):
 
 def test_initial_variance_is_two_over_the_inputs_of_an_output():
     x = jnp.zeros((1, 8, 8, 100))
-    params = UpConvolution(100).init(jax.random.key(0), x)["params"]
+    params = ConvTranspose(100).init(jax.random.key(0), x)["params"]
     np.testing.assert_allclose(params["kernel"].std(), np.sqrt(2 / 100), rtol=0.03)
     params = ConvBlock(100).init(jax.random.key(0), x)["params"]
     np.testing.assert_allclose(params["Conv_0"]["kernel"].std(), np.sqrt(2 / 900), rtol=0.03)
@@ -61,3 +62,13 @@ def test_block_size(padding, side):
     out, _ = ConvBlock(3, padding).init_with_output(jax.random.key(0), jnp.zeros((2, 9, 9, 2)))
     assert out.shape == (2, side, side, 3)
     assert (out >= 0).all()
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_bilinear_starts_as_the_interpolation(factor):
+    x = np.random.default_rng(0).normal(size=(1, 5, 6, 3)).astype(np.float32)
+    layer = ConvTranspose(3, (2 * factor,) * 2, (factor,) * 2, bilinear=True, use_bias=False)
+    got, variables = layer.init_with_output(jax.random.key(0), x)
+    assert set(variables["params"]) == {"kernel"}
+    inside = (slice(None), slice(factor, -factor), slice(factor, -factor))
+    np.testing.assert_allclose(got[inside], upsample_bilinear(x, factor)[inside], atol=1e-5)

@@ -1,9 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from zoo.ops.pool import max_pool_2x2
+from zoo.ops.pool import max_pool_2x2, max_pool_with_indices, max_unpool
 
 
 def test_max_pool_2x2_matches_torch_in_value_and_gradient(variant, peer):
@@ -41,3 +42,85 @@ def test_equal_maxima_share_their_gradient():
 def test_max_pool_2x2_refuses(shape):
     with pytest.raises(ValueError, match=r"h and w even; got \("):
         max_pool_2x2(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "size"),
+    [
+        ((2, 2), (2, 2), (6, 8)),
+        ((2, 2), (2, 2), (5, 7)),
+        ((3, 2), (2, 1), (8, 6)),
+        ((1, 3), (2, 3), (4, 9)),
+    ],
+)
+def test_pooling_and_back_match_torch(variant, peer, window, strides, size):
+    """Few values, so that many maxima tie; windows that overlap, leave gaps or do not tile."""
+    torch = peer("torch")
+    rng = np.random.default_rng(0)
+    x = rng.integers(-2, 3, (2, *size, 3)).astype(np.float32)
+    theirs = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+    want, places = torch.nn.functional.max_pool2d(theirs, window, strides, return_indices=True)
+    pooled, indices = variant(lambda x: max_pool_with_indices(x, window, strides))(x)
+    np.testing.assert_array_equal(pooled, want.detach().permute(0, 2, 3, 1))
+    np.testing.assert_array_equal(indices, places.permute(0, 2, 3, 1))
+    assert indices.dtype == jnp.int32
+
+    back = torch.nn.functional.max_unpool2d(want, places, window, strides, output_size=size)
+    weight = rng.normal(size=(2, *size, 3)).astype(np.float32)
+    (back * torch.from_numpy(weight).permute(0, 3, 1, 2)).sum().backward()
+
+    def there_and_back(x):
+        return max_unpool(*max_pool_with_indices(x, window, strides), size)
+
+    np.testing.assert_array_equal(variant(there_and_back)(x), back.detach().permute(0, 2, 3, 1))
+    got = variant(jax.grad(lambda x: (there_and_back(x) * weight).sum()))(x)
+    np.testing.assert_allclose(got, theirs.grad.permute(0, 2, 3, 1), rtol=1e-6)
+
+
+def test_nan_is_the_largest_as_in_torch(peer):
+    torch = peer("torch")
+    x = np.array([[1, np.nan], [2, np.nan]], np.float32).reshape(1, 2, 2, 1)
+    want, places = torch.nn.functional.max_pool2d(
+        torch.from_numpy(x).permute(0, 3, 1, 2), 2, return_indices=True
+    )
+    pooled, indices = max_pool_with_indices(x, (2, 2), (2, 2))
+    assert np.isnan(pooled).all() and want.isnan().all() and indices.item() == places.item()
+
+
+def test_unpooling_maps_and_keeps_the_dtype():
+    x = np.random.default_rng(0).normal(size=(3, 2, 4, 4, 2)).astype(jnp.bfloat16)
+    pooled, indices = jax.vmap(lambda x: max_pool_with_indices(x, (2, 2), (2, 2)))(x)
+    got = jax.vmap(lambda p, i: max_unpool(p, i, (4, 4)))(pooled, indices)
+    assert got.dtype == jnp.bfloat16
+    for row in range(3):
+        np.testing.assert_array_equal(got[row], max_unpool(pooled[row], indices[row], (4, 4)))
+    assert (np.sort(got, axis=None)[-8:] == np.sort(pooled, axis=None)[-8:]).all()
+
+
+def test_an_index_outside_is_seen_or_dropped():
+    pooled, indices = np.ones((1, 1, 2, 1), np.float32), np.array([[[[3], [9]]]], np.int32)
+    with pytest.raises(ValueError, match=r"indices must be in 0..3 for \(2, 2\); got 3..9"):
+        max_unpool(pooled, indices, (2, 2))
+    for outside in (4, -1):
+        indices[..., 1, 0] = outside
+        got, pull = jax.vjp(jax.jit(lambda p, i: max_unpool(p, i, (2, 2))), pooled, indices)
+        np.testing.assert_array_equal(got.ravel(), [0, 0, 0, 1])
+        np.testing.assert_array_equal(pull(jnp.full((1, 2, 2, 1), 5.0))[0].ravel(), [5, 0])
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (max_pool_with_indices, ((3, 4, 1), (2, 2), (2, 2)), r">= the window; got \(3, 4, 1\)"),
+        (max_pool_with_indices, ((1, 3, 4, 1), (4, 2), (2, 2)), r"got .* window \(4, 2\)"),
+        (max_pool_with_indices, ((1, 3, 4, 1), (2, 2), (0, 2)), r"strides \(0, 2\)"),
+        (max_unpool, ((1, 2, 2, 1), (1, 2, 1, 1), (4, 4)), r"of one \[b, h, w, c\]; got"),
+        (max_unpool, ((1, 2, 2, 1), (1, 2, 2, 1), (1, 4)), r"never smaller; got \(1, 4\) from"),
+    ],
+)
+def test_refuses(function, arguments, message):
+    x, *others = arguments
+    if function is max_unpool:
+        others[0] = np.zeros(others[0], np.int32)
+    with pytest.raises(ValueError, match=message):
+        function(np.zeros(x, np.float32), *others)

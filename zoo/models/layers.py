@@ -4,15 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.ops.upsample import depth_to_space
+from zoo.ops.upsample import conv_transpose
 
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-
-# The same for a kernel [h, w, out, in] each of whose taps makes a pixel of its own.
-_he_normal_up = nn.initializers.variance_scaling(
-    2.0, "fan_in", "normal", in_axis=-1, out_axis=-2, batch_axis=(0, 1)
-)
 
 
 class ConvBlock(nn.Module):
@@ -42,23 +37,43 @@ class ConvBlock(nn.Module):
         return x
 
 
-class UpConvolution(nn.Module):
-    """2x2 transposed convolution of stride 2: a dense layer, then depth to space.
+class ConvTranspose(nn.Module):
+    """Learned up-sampling, see `zoo.ops.conv_transpose`; by default U-Net's up-convolution.
 
-    Has the parameters and the values of `nn.ConvTranspose(features, (2, 2), (2, 2),
-    transpose_kernel=True)`, whose zeros between the pixels cost XLA most of the time on CPU.
-    The initial variance is 2 / c: with stride 2 a pixel sees one input pixel, not four.
+    The initial variance is 2 over the inputs that an output sees, c * kh * kw / (stride * stride).
+    With `bilinear` it starts as the interpolation of each channel by itself, which a kernel of
+    twice the stride gives away from borders: Shelhamer et al., "Fully Convolutional Networks for
+    Semantic Segmentation", TPAMI 2017, Sec. 4.3.
     """
 
     features: int
+    kernel_size: tuple[int, int] = (2, 2)
+    strides: tuple[int, int] = (2, 2)
+    padding: str = "SAME"
+    bilinear: bool = False
+    use_bias: bool = True
     dtype: str = "float32"  # Of the computation; parameters are float32.
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, h, w, c] -> [b, 2h, 2w, features]."""
-        c = x.shape[-1]
-        kernel = self.param("kernel", _he_normal_up, (2, 2, self.features, c), jnp.float32)
+        """[b, h, w, c] -> [b, h', w', features], h' = h * stride with padding "SAME"."""
+        c, (kh, kw), (sh, sw) = x.shape[-1], self.kernel_size, self.strides
+        deviation = (2 * sh * sw / (c * kh * kw)) ** 0.5
+        init = bilinear_kernel if self.bilinear else nn.initializers.normal(deviation)
+        kernel = self.param("kernel", init, (kh, kw, self.features, c), jnp.float32)
+        x = conv_transpose(x.astype(self.dtype), kernel, self.strides, self.padding)
+        if not self.use_bias:
+            return x
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        dense = kernel.transpose(3, 0, 1, 2).reshape(c, 4 * self.features)
-        x = x.astype(self.dtype) @ dense.astype(self.dtype)
-        return depth_to_space(x, 2) + bias.astype(self.dtype)
+        return x + bias.astype(self.dtype)
+
+
+def bilinear_kernel(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """An initializer [kh, kw, out, in]: a tent over each channel's own place; the key is unused."""
+    tents = []
+    for k in shape[:2]:
+        factor = (k + 1) // 2
+        tents.append(1 - jnp.abs(jnp.arange(k) - (k - 1) / 2) / (factor if k % 2 else k / 2))
+    return (tents[0][:, None, None, None] * tents[1][:, None, None] * jnp.eye(*shape[2:])).astype(
+        dtype
+    )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import ConvBlock, UpConvolution, he_normal
+from zoo.models.layers import ConvBlock, ConvTranspose, he_normal
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
 
@@ -89,7 +89,7 @@ class UNet(nn.Module):
         x = block(x, self.depth, "encoder")
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         for level in reversed(range(self.depth)):
-            x = UpConvolution(self.width * 2**level, self.dtype, name=f"up_{level}")(x)
+            x = ConvTranspose(self.width * 2**level, dtype=self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([centre_crop(skips[level], x.shape[1:3]), x], axis=-1)
             x = block(x, level, "decoder")
         if self.padding == "SAME":

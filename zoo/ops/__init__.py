@@ -2,11 +2,18 @@
 
 from zoo.ops.crop import centre_crop
 from zoo.ops.distance import pairwise_squared_distance, safe_sqrt
-from zoo.ops.pool import max_pool_2x2
+from zoo.ops.orientations import oriented_gradients
+from zoo.ops.pool import max_pool_2x2, max_pool_with_indices, max_unpool
 from zoo.ops.resize import resize_logits
-from zoo.ops.upsample import depth_to_space
+from zoo.ops.upsample import (
+    bilinear_at,
+    conv_transpose,
+    upsample_bilinear,
+    upsample_nearest,
+)
 
 __all__ = [
-    "centre_crop", "depth_to_space", "max_pool_2x2", "pairwise_squared_distance", "resize_logits",
-    "safe_sqrt",
+    "bilinear_at", "centre_crop", "conv_transpose", "max_pool_2x2",
+    "max_pool_with_indices", "max_unpool", "oriented_gradients", "pairwise_squared_distance",
+    "resize_logits", "safe_sqrt", "upsample_bilinear", "upsample_nearest",
 ]  # fmt: skip

@@ -1,4 +1,7 @@
-"""Making feature maps smaller."""
+"""Making feature maps smaller, and back to where the maxima stood."""
+
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,3 +23,101 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     x = jnp.maximum(x[:, :, 0], x[:, :, 1])
     x = x.reshape(b, h // 2, w // 2, 2, c)
     return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
+
+
+def max_pool_with_indices(
+    x: jax.Array, window: Sequence[int], strides: Sequence[int]
+) -> tuple[jax.Array, jax.Array]:
+    """The largest of each window and its place: PyTorch's `max_pool2d(return_indices=True)`.
+
+    Of equal maxima the first one counts, and has the gradient; rows and columns that fill no window
+    are left out. Raises ValueError where a window does not fit, or a number is below 1.
+
+    Args:
+        x: [b, h, w, c] float.
+        window, strides: (rows, columns).
+
+    Returns:
+        pooled: [b, h', w', c], h' = (h - window) // stride + 1.
+        indices: [b, h', w', c] int32, y * w + x of each maximum in the map of its channel.
+
+    >>> x = jnp.array([[1.0, 4, 3, 1], [2, 3, 5, 2], [10, 9, 2, 3], [7, 3, 4, 20]])[None, ..., None]
+    >>> pooled, indices = max_pool_with_indices(x, (2, 2), (2, 2))
+    >>> pooled[0, ..., 0].tolist(), indices[0, ..., 0].tolist()
+    ([[4.0, 5.0], [10.0, 20.0]], [[1, 6], [8, 15]])
+    """
+    (kh, kw), (sh, sw) = window, strides
+    if x.ndim != 4 or min(kh, kw, sh, sw) < 1 or kh > x.shape[1] or kw > x.shape[2]:
+        got = f"{x.shape}, window {tuple(window)} and strides {tuple(strides)}"
+        raise ValueError(f"max_pool_with_indices takes [b, h, w, c] >= the window; got {got}.")
+    _, h, w, _ = x.shape
+    places = jnp.arange(h * w, dtype=jnp.int32).reshape(1, h, w, 1)
+    rows, columns = (h - kh) // sh + 1, (w - kw) // sw + 1
+    pooled = indices = None
+    for i in range(kh):
+        for j in range(kw):
+            part = (slice(None), slice(i, i + sh * rows - sh + 1, sh))
+            part += (slice(j, j + sw * columns - sw + 1, sw),)
+            value, place = x[part], jnp.broadcast_to(places[part], x[part].shape)
+            if pooled is None:
+                pooled, indices = value, place
+                continue
+            larger = (value > pooled) | jnp.isnan(value)
+            pooled, indices = jnp.where(larger, value, pooled), jnp.where(larger, place, indices)
+    return pooled, indices
+
+
+def max_unpool(pooled: jax.Array, indices: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """Puts maxima back where they stood, among zeros: PyTorch's `max_unpool2d`.
+
+    Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, Sec. 2.1.
+    The gradient of a value is that of its place. Of windows that overlap and share a maximum, the
+    place holds it once.
+
+    Args:
+        pooled, indices: [b, h', w', c], as `max_pool_with_indices` gives.
+        shape: (h, w) of the map that was pooled.
+
+    Returns:
+        [b, h, w, c]. Raises ValueError for other shapes, `shape` below h', w', and an index
+        outside it, where it can be seen; under `jit` such a value is dropped.
+
+    >>> pooled, indices = jnp.array([[4.0, 5], [10, 20]]), jnp.array([[1, 6], [8, 15]])
+    >>> max_unpool(pooled[None, ..., None], indices[None, ..., None], (4, 4))[0, ..., 0].tolist()
+    [[0.0, 4.0, 0.0, 0.0], [0.0, 0.0, 5.0, 0.0], [10.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 20.0]]
+    """
+    h, w = shape
+    if pooled.ndim != 4 or indices.shape != pooled.shape:
+        got = f"{pooled.shape} and {indices.shape}"
+        raise ValueError(f"max_unpool takes pooled and indices of one [b, h, w, c]; got {got}.")
+    if h < pooled.shape[1] or w < pooled.shape[2]:
+        got = f"{(h, w)} from {pooled.shape[1:3]}"
+        raise ValueError(f"max_unpool makes a map larger, never smaller; got {got}.")
+    if not isinstance(indices, jax.core.Tracer) and indices.size:
+        low, high = int(indices.min()), int(indices.max())
+        if low < 0 or high >= h * w:
+            raise ValueError(f"indices must be in 0..{h * w - 1} for {(h, w)}; got {low}..{high}.")
+    return _unpool(pooled, jnp.asarray(indices, jnp.int32), h, w)
+
+
+# Its own gradient: that of a scatter would leave which of two equal places has it to chance.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _unpool(pooled: jax.Array, indices: jax.Array, h: int, w: int) -> jax.Array:
+    b, _, _, c = pooled.shape
+    values, places = pooled.reshape(b, -1, c), indices.reshape(b, -1, c)
+    places = jnp.where(places < 0, h * w, places)  # Dropped, not counted from the end.
+    at = jnp.arange(b)[:, None, None], places, jnp.arange(c)
+    return (
+        jnp.zeros((b, h * w, c), pooled.dtype).at[at].set(values, mode="drop").reshape(b, h, w, c)
+    )
+
+
+def _gather(h: int, w: int, indices: jax.Array, g: jax.Array):
+    b, _, _, c = g.shape
+    inside = (indices >= 0) & (indices < h * w)
+    places = jnp.where(inside, indices, 0).reshape(b, -1, c)
+    values = jnp.take_along_axis(g.reshape(b, h * w, c), places, axis=1).reshape(indices.shape)
+    return jnp.where(inside, values, 0), None
+
+
+_unpool.defvjp(lambda pooled, indices, h, w: (_unpool(pooled, indices, h, w), indices), _gather)
