@@ -13,83 +13,59 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--version", action="version", version=zoo.__version__)
     commands = p.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(run, images: str | int, metavar: str, **words: str) -> argparse.ArgumentParser:
+    def add(use, images: str | int, metavar: str, **words: str) -> argparse.ArgumentParser:
         """A command, with the arguments that say which model is used on which pictures."""
-        p = commands.add_parser(run.__name__, **words)
+        p = commands.add_parser(use.__name__, **words)
         p.add_argument("workdir", type=pathlib.Path, metavar="WORKDIR", help="where training wrote")
         p.add_argument("images", type=pathlib.Path, nargs=images, metavar=metavar)
         p.add_argument("--step", choices=("best", "latest"), default="best", help="(default: best)")
-        p.set_defaults(run=run)
+        p.set_defaults(use=use)
         return p
 
     p_predict = add(
-        predict, "+", "IMAGE_OR_DIR",
-        help="the class of every pixel of pictures",
+        predict, "+", "IMAGE_OR_DIR", help="the class of every pixel of pictures",
         description="Writes STEM.png, the class ids as a palette PNG, and STEM_overlay.png for "
         "every picture. Never replaces a picture it was given.",
     )  # fmt: skip
     p_predict.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
-    p_predict.add_argument(
-        "--flips", action="store_true", help="average with the mirror image: 2x the time"
-    )
-    p_predict.add_argument(
-        "--tile", type=int, default=512, metavar="N",
-        help="cut pictures with a side above N px into tiles (default: 512)",
-    )  # fmt: skip
-    p_predict.add_argument(
-        "--overlap", type=int, metavar="N",
-        help="px that tiles share (default: what makes tiles exact, half a tile at most)",
-    )  # fmt: skip
+    flips = "average with the mirror image: 2x the time"
+    p_predict.add_argument("--flips", action="store_true", help=flips)
+    tile = "cut pictures with a side above N px into tiles (default: 512)"
+    p_predict.add_argument("--tile", type=int, default=512, metavar="N", help=tile)
+    overlap = "px that tiles share (default: what makes tiles exact, half a tile at most)"
+    p_predict.add_argument("--overlap", type=int, metavar="N", help=overlap)
     p_embed = add(
-        embed, "+", "IMAGE_OR_DIR",
-        help="pictures, or all below a folder, as points",
+        embed, "+", "IMAGE_OR_DIR", help="pictures, or all below a folder, as points",
         description="Writes FILE.npz with the arrays `paths` and `embeddings` [n, d].",
     )  # fmt: skip
     p_embed.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE.npz")
     p_verify = add(
-        verify, 2, "IMAGE",
-        help="whether two pictures show the same",
+        verify, 2, "IMAGE", help="whether two pictures show the same",
         description="By the threshold of equal errors on the validation split.",
     )  # fmt: skip
     p_verify.add_argument("--json", action="store_true", help="print one JSON object")
     return p
 
 
-def predict(args: argparse.Namespace) -> None:
-    # After the command line is known to be right: these take seconds to import.
-    from zoo.infer import load_run, predict_files, set_up_process
-
-    set_up_process()
-    run = load_run(args.workdir, which=args.step)
+def predict(run, args: argparse.Namespace) -> None:
     options = {"tile": args.tile, "overlap": args.overlap, "flips": args.flips}
     count = 0
-    for image, ids in predict_files(run, args.images, args.out, **options):
+    for image, ids in zoo.predict_files(run, args.images, args.out, **options):
         print(f"{image} -> {ids}")
         count += 1
-    print(
-        f"{count} picture{'s' * (count > 1)} predicted by {run.name}, step {run.step}: class ids "
-        f"(STEM.png) and overlays (STEM_overlay.png) are in {args.out}"
-    )
+    what = f"{count} picture{'s' * (count > 1)} predicted by {run.name}, step {run.step}"
+    print(f"{what}: class ids (STEM.png) and overlays (STEM_overlay.png) are in {args.out}")
 
 
-def embed(args: argparse.Namespace) -> None:
-    from zoo.infer import embed_files, load_run, set_up_process
-
-    set_up_process()
-    run = load_run(args.workdir, which=args.step)
-    _, embeddings = embed_files(run, args.images, args.out)
+def embed(run, args: argparse.Namespace) -> None:
+    _, embeddings = zoo.embed_files(run, args.images, args.out)
     count, features = embeddings.shape
-    print(
-        f"{count} picture{'s' * (count > 1)} embedded by {run.name}, step {run.step}, in "
-        f"{features} dimensions: {args.out}"
-    )
+    what = f"{count} picture{'s' * (count > 1)} embedded by {run.name}, step {run.step}"
+    print(f"{what}, in {features} dimensions: {args.out}")
 
 
-def verify(args: argparse.Namespace) -> None:
-    from zoo.infer import load_run, set_up_process, verify
-
-    set_up_process()
-    verdict = verify(load_run(args.workdir, which=args.step), *args.images)
+def verify(run, args: argparse.Namespace) -> None:
+    verdict = zoo.verify(run, *args.images)
     if args.json:
         print(json.dumps(verdict))
         return
@@ -104,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
     """Bad input is one line on stderr and exit code 2."""
     args = parser().parse_args(argv)
     try:
-        args.run(args)
+        # After the command line is known to be right: `zoo.infer` takes seconds to import.
+        zoo.infer.set_up_process()
+        args.use(zoo.load_run(args.workdir, which=args.step), args)
         return 0
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -7,7 +7,7 @@ from zoo.data.augment import Augment
 from zoo.data.batches import iterate
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
-from zoo.data.tuples import MoreClasses, Tuples, picture_batches, tuple_batches
+from zoo.data.tuples import MoreClasses, picture_batches, tuple_batches
 
 INFO = types.SimpleNamespace(name="pictures", ignore_label=255)
 
@@ -127,5 +127,14 @@ def test_sizes_that_differ_are_named():
     assert resized[1]["image"].shape == (4, 2, 4, 4, 1)
 
 
-def test_tuples_read_what_is_asked_for_alone():
-    assert [e["name"] for e in Tuples(Pictures(5), pairs)[2**35]] == ["p3", "p0"]
+def test_a_row_far_away_reads_what_is_asked_for_alone():
+    read = []
+
+    class Watched(Pictures):
+        def __getitem__(self, index):
+            read.append(super().__getitem__(index)["name"])
+            return super().__getitem__(index)
+
+    data = Data(name="x", batch_size=1)
+    tuple_batches(Watched(5), pairs, data, preprocess(), seed=3)[2**35]
+    assert read == ["p3", "p0"]

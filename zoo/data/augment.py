@@ -53,12 +53,9 @@ def augment(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws one changed version of a picture and its label.
 
-    Args:
-        image: [h, w, 1 or 3] uint8, or float32 in the same units 0..255.
-        label: [h, w] uint8.
-        crop: (h', w'), cut or laid at a random place; None keeps [h, w], of turned pictures too.
-        ignore_label, fill: label and colour, [c] in 0..255, of what lies outside the picture.
-
+    Takes an image [h, w, 1 or 3] uint8, or float32 in the same units 0..255, and a label [h, w]
+    uint8. The window `crop` (h', w') is cut or laid at a random place; None keeps [h, w], of turned
+    pictures too. Outside the picture lie `ignore_label` and the colour `fill`, [c] in 0..255.
     Returns [h', w', c] and [h', w'] of the dtypes given; they may share memory with the arguments.
     """
     if image.shape[:2] != label.shape:
@@ -104,9 +101,8 @@ def _moved(
     y: np.ndarray, x: np.ndarray, shape: tuple[int, int], rng: np.random.Generator, config: Augment
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows [n, 1] and columns [1, m] shifted, slanted and turned about the centre: both [n, m]."""
-    angle, slant, *shift = rng.uniform(-1, 1, 4) * (
-        math.radians(config.rotate), config.shear, config.shift * shape[0], config.shift * shape[1]
-    )  # fmt: skip
+    most = math.radians(config.rotate), config.shear, *(config.shift * side for side in shape)
+    angle, slant, *shift = rng.uniform(-1, 1, 4) * most
     centre = [(side - 1) / 2 for side in shape]
     y = y - np.float32(centre[0] + shift[0])
     x = x - np.float32(centre[1] + shift[1]) + np.float32(slant) * y
@@ -122,7 +118,6 @@ def displacement(
     Ronneberger, Fischer & Brox, "U-Net", MICCAI 2015, Sec. 3.1: "random displacement vectors on a
     coarse 3 by 3 grid ... per-pixel displacements are then computed using bicubic interpolation".
     The nodes are the centres of 3 x 3 equal fields; beyond the outer ones their value is repeated.
-
     Takes nodes [2, 3, 3], rows y [n] and columns x [m] in pixels, and (h, w); returns [2, n, m].
     """
     return _cubic_weights(y, shape[0]) @ (nodes @ _cubic_weights(x, shape[1]).T)
@@ -163,13 +158,11 @@ def _cut(
     pixels: np.ndarray, corner: Sequence[int], window: Sequence[int], fill: float | tuple
 ) -> np.ndarray:
     """The window of `pixels` whose first pixel is `corner`, filled where it reaches outside."""
-    if tuple(window) == pixels.shape[:2]:
-        return pixels
-    (top, left), (height, width) = corner, window
+    (top, left), (height, width), (rows, columns) = corner, window, pixels.shape[:2]
     inner = pixels[max(0, top) : top + height, max(0, left) : left + width]
-    above, before = max(0, -top), max(0, -left)
-    below, after = height - above - inner.shape[0], width - before - inner.shape[1]
-    if inner.shape[:2] == (height, width):
+    beyond = -top, top + height - rows, -left, left + width - columns  # On all four sides.
+    if max(beyond) <= 0:
         return inner
-    border = cv2.copyMakeBorder(inner, above, below, before, after, cv2.BORDER_CONSTANT, value=fill)
-    return border.reshape(*window, *pixels.shape[2:])
+    border = np.maximum(beyond, 0).tolist()
+    filled = cv2.copyMakeBorder(inner, *border, cv2.BORDER_CONSTANT, value=fill)
+    return filled.reshape(*window, *pixels.shape[2:])

@@ -54,8 +54,7 @@ class Plan:
         return self._deck(stream, c, shuffle)[dealt]
 
     def _shuffled(self, stream: int, c: int, shuffle: int) -> np.ndarray:
-        rng = np.random.default_rng([self._seed, stream, c, shuffle])
-        return rng.permutation(self._images[c])
+        return np.random.default_rng([self._seed, stream, c, shuffle]).permutation(self._images[c])
 
 
 def class_balanced_batches(
@@ -71,13 +70,9 @@ def class_balanced_batches(
     The classes of a batch are distinct. In an epoch every class occurs once before any occurs
     twice, and twice only where P does not divide their number: the last batch is filled with
     classes seen. A class's images are dealt like cards: K distinct ones a time, all of them before
-    any comes again. Raises ValueError for K < 2, P < 2, fewer than P classes to draw from, an
-    unknown option, and labels that are not integers [n] or do not fit int32.
-
-    Args:
-        labels: [n] integer within int32, any values.
-        seed: >= 0.
-        short: a class of fewer than K may "repeat" images (evenly, to within one) or is "left_out".
+    any comes again. A class of fewer than K, if `short` is "repeat", repeats images (evenly, to
+    within one), else it is "left_out". Raises ValueError for K < 2, P < 2, fewer than P classes to
+    draw from, an impossible option, and labels that are not integers [n] or do not fit int32.
     """
     p, k = classes_per_batch, examples_per_class
     if k < 2:
@@ -85,20 +80,16 @@ def class_balanced_batches(
     if p < 2:
         raise ValueError(f"classes_per_batch={p} leaves an image without a negative; take 2 up.")
     if short not in ("repeat", "left_out") or seed < 0:
-        raise ValueError(
-            f"short must be 'repeat' or 'left_out', the seed 0 or more; got {short!r} and {seed}."
-        )
+        got = f"{short!r} and {seed}"
+        raise ValueError(f"short must be 'repeat' or 'left_out', the seed 0 or more; got {got}.")
     classes = Classes(labels)
-    beyond = [n for n in classes.labels.tolist() if not -(2**31) <= n < 2**31]
-    if beyond:
+    if beyond := [n for n in classes.labels.tolist() if not -(2**31) <= n < 2**31]:
         # Refused here: JAX would wrap it under jit, and merge classes.
         raise ValueError(f"Label {beyond[0]} lies outside int32; number the classes anew.")
     usable = np.flatnonzero(classes.count >= (k if short == "left_out" else 1))
     if p > len(usable):
         few = len(classes.count) - len(usable)
         hint = f", or short='repeat': {few} have fewer than {k} images" if few else ""
-        raise ValueError(
-            f"classes_per_batch={p}, but there are {len(usable)} classes to draw from; "
-            f"take at most {len(usable)}{hint}."
-        )
+        there = f"there are {len(usable)} classes to draw from; take at most {len(usable)}"
+        raise ValueError(f"classes_per_batch={p}, but {there}{hint}.")
     return Plan(np.split(classes.order, classes.start[1:]), usable, p, k, seed)

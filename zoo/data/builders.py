@@ -8,7 +8,6 @@ import colorsys
 import difflib
 import importlib.util
 import inspect
-import itertools
 import socket
 import sys
 import urllib.parse
@@ -25,12 +24,13 @@ OURS = (
     "camvid, digit_scenes, digits8x8, image_folder_classes, isbi2012_em, mnist_idx, "
     "omniglot_minimal, orl_faces"
 )
-# Arguments of a builder that are no option, since TFDS or `open_source` itself gives them.
-_NOT_OPTIONS = ("self", "args", "kwargs", "path", "data_dir", "file_format", "version")
+# Arguments of a foreign builder that are no option, since TFDS or `open_source` gives them.
+_NOT_OPTIONS = ("self", "args", "kwargs", "data_dir", "file_format", "version")
 
 
-def open_builder(name: str, *, path: str | None, options: Mapping[str, Any]):
+def open_builder(name: str, *, path: str | None = None, options: Mapping[str, Any] | None = None):
     """A data set's builder, unprepared; ValueError for an unknown name or option, a bad source."""
+    options = options or {}
     plain, _, config = name.partition("/")
     try:
         cls = tfds.builder_cls(plain)
@@ -72,11 +72,11 @@ def prepare(builder) -> None:
     extra = 'it needs TensorFlow: pip install "vision-zoo[tensorflow]"'
     if _names_tensorflow(type(builder)) and importlib.util.find_spec("tensorflow") is None:
         raise ValueError(f"{builder.name} cannot be prepared here{size}; {extra}.")
-    for host in {urllib.parse.urlsplit(url).hostname for url in urls}:
+    # TFDS would try for minutes: without a network no host has an address.
+    direct = not urllib.request.getproxies()
+    for host in {urllib.parse.urlsplit(url).hostname for url in urls if direct}:
         try:
-            # TFDS would try for minutes: without a network no host has an address.
-            if not urllib.request.getproxies():
-                socket.getaddrinfo(host, None)
+            socket.getaddrinfo(host, None)
         except OSError as error:
             problem = f"{builder.name} cannot be downloaded{size}"
             raise ValueError(f"{problem}: {host} cannot be reached ({error}).") from error
@@ -109,18 +109,12 @@ def read_info(builder, *, image: str, label: str, num_classes: int | None) -> In
         raise ValueError(f"{name} has {k} classes, not num_classes={num_classes}.")
     if "class_names" in metadata:
         return Info.from_dict({"name": name, "num_classes": k, **metadata})
+    names = tuple(getattr(features[label], "names", None) or map(str, range(k)))
     coloured = range(k) if features[label].shape else ()  # A class of each picture needs none.
-    hues = [colorsys.hsv_to_rgb(i / k, 0.8, 0.9) for i in coloured]
-    channels = 1 if features[image].shape[-1] == 1 else 3
-    return Info(
-        name=name,
-        num_classes=k,
-        class_names=tuple(getattr(features[label], "names", None) or map(str, range(k))),
-        colours=tuple(tuple(round(255 * v) for v in hue) for hue in hues),
-        channels=channels,
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-    )
+    hues = (colorsys.hsv_to_rgb(i / k, 0.8, 0.9) for i in coloured)
+    colours = tuple(tuple(round(255 * v) for v in hue) for hue in hues)
+    c = 1 if features[image].shape[-1] == 1 else 3
+    return Info(name, k, names, colours, channels=c, mean=(0.5,) * c, std=(0.25,) * c)
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
@@ -137,10 +131,12 @@ def check_known(problem: str, word: str, words: Sequence[str]) -> None:
 
 
 def _options(cls: type) -> list[str]:
-    """The keyword arguments that a builder's classes take, without those of TFDS's own."""
-    bases = itertools.takewhile(lambda base: base is not Builder, cls.__mro__)
-    signatures = [inspect.signature(base.__init__) for base in bases if "__init__" in vars(base)]
-    return [name for s in signatures for name in s.parameters if name not in _NOT_OPTIONS]
+    """The keyword arguments that a builder's classes take, without those that are given anyway."""
+    if issubclass(cls, Builder):
+        return list(cls.OPTIONS)
+    inits = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
+    names = [name for init in inits for name in inspect.signature(init).parameters]
+    return [name for name in names if name not in _NOT_OPTIONS]
 
 
 def _names_tensorflow(cls: type) -> bool:

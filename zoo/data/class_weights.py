@@ -23,16 +23,12 @@ def class_counts(source: Sequence) -> np.ndarray:
 def median_frequency(counts: np.ndarray, *, power: float = 1.0) -> np.ndarray:
     """The weight of each class, [k] float64: (median frequency / its frequency) ** power.
 
-    A class's frequency is its pixels over all labelled pixels of the pictures in which it occurs.
-    One that occurs nowhere weighs 0 and is not in the median. ValueError: no pixel is labelled.
-
-    Args:
-        counts: [2, k], as `class_counts` gives.
-        power: 1 as the paper; 0.5 is gentler, 0 weighs all alike.
+    A class's frequency is its pixels over all labelled pixels of the pictures in which it occurs,
+    of `class_counts`. One that occurs nowhere weighs 0 and is not in the median. A power of 1 is
+    the paper's, 0.5 is gentler, 0 weighs all alike. ValueError: no pixel is labelled.
     """
     pixels, among = counts
-    occurs = pixels > 0
-    if not occurs.any():
+    if not (occurs := pixels > 0).any():
         raise ValueError("No pixel is labelled, all are void; set task.class_weights=none.")
     frequency = pixels[occurs] / among[occurs]
     weights = np.zeros(len(pixels))

@@ -4,8 +4,6 @@ import dataclasses
 
 from zoo.data.augment import Augment
 
-SCORE_AT = ("source", "input")
-
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -35,18 +33,12 @@ class Data:
         for name in ("size", "crop"):
             sides = getattr(self, name)
             if sides is not None and (len(sides) != 2 or min(sides) < 1):
-                raise ValueError(
-                    f"data.{name} must be (height, width), both at least 1; got {sides}."
-                )
+                raise ValueError(f"data.{name} must be (height, width), each >= 1; got {sides}.")
         for name, least in (("batch_size", 1), ("cache_mib", 0), ("threads", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"data.{name} must be at least {least}; got {getattr(self, name)}."
-                )
-        if self.score_at not in SCORE_AT:
-            raise ValueError(
-                f"data.score_at must be one of {', '.join(SCORE_AT)}; got {self.score_at!r}."
-            )
+            if (got := getattr(self, name)) < least:
+                raise ValueError(f"data.{name} must be at least {least}; got {got}.")
+        if self.score_at not in ("source", "input"):
+            raise ValueError(f"data.score_at must be source or input; got {self.score_at!r}.")
 
     def opening(self) -> dict:
         """The keyword arguments that `open_source` and `open_labelled` share."""

@@ -7,11 +7,12 @@ and 20 % of each class. About every seventh scene has a void frame. The digits: 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from PIL import Image
 
+from zoo.data.digits8x8 import split_digits
 from zoo.data.prepare import SegmentationBuilder, png
 from zoo.data.splits import SPLITS
 
@@ -28,28 +29,15 @@ class DigitScenes(SegmentationBuilder):
         (0, 0, 0), (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
         (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207),
     )  # fmt: skip
-    MEAN = (0.495, 0.505, 0.495)
-    STD = (0.25, 0.25, 0.25)
+    MEAN, STD = (0.495, 0.505, 0.495), (0.25, 0.25, 0.25)
+    OPTIONS: Mapping = dict(size=64, train_scenes=4000, validation_scenes=200, test_scenes=400)
 
-    def __init__(
-        self,
-        *,
-        size: int = 64,
-        train_scenes: int = 4000,
-        validation_scenes: int = 200,
-        test_scenes: int = 400,
-        **kwargs,
-    ):
-        """Raises ValueError for a size outside 64..96, a split without scenes, or a path."""
-        if not 64 <= size <= 96:
-            raise ValueError(f"digit_scenes makes scenes of 64 to 96 px, not {size}.")
-        counts = (train_scenes, validation_scenes, test_scenes)
-        if min(counts) < 1:
-            raise ValueError(f"digit_scenes needs at least 1 scene in each split; got {counts}.")
-        self.size = size
-        self.parts = {s: (s, count) for s, count in zip(SPLITS, counts, strict=True)}
-        options = {f"{split}_scenes": count for split, count in self.parts.values()}
-        super().__init__(options={"size": size, **options}, **kwargs)
+    def set_up(self) -> None:
+        if not 64 <= self.size <= 96:
+            raise ValueError(f"digit_scenes makes scenes of 64 to 96 px, not {self.size}.")
+        self.parts = {split: (split, self.options[f"{split}_scenes"]) for split in SPLITS}
+        if min(count for _, count in self.parts.values()) < 1:
+            raise ValueError(f"digit_scenes needs at least 1 scene in each split: {self.options}.")
 
     def _generate_examples(self, part: tuple[str, int]) -> Iterator[tuple[str, dict]]:
         split, count = part
@@ -64,17 +52,8 @@ class DigitScenes(SegmentationBuilder):
 @functools.cache
 def digit_images(split: str) -> tuple[np.ndarray, ...]:
     """The split's own digits: for each class, [n, 8, 8] float32 ink in 0..1."""
-    from sklearn.datasets import load_digits  # Its import takes longer than the scenes' reading.
-
-    digits, targets = load_digits(return_X_y=True)
-    digits = (digits.reshape(-1, 8, 8) / 16).astype(np.float32)
-    rng = np.random.default_rng(1998)
-    chosen = []
-    for digit in range(10):
-        order = rng.permutation(np.flatnonzero(targets == digit))
-        parts = np.split(order, [round(0.7 * len(order)), round(0.8 * len(order))])
-        chosen.append(digits[parts[SPLITS.index(split)]])
-    return tuple(chosen)
+    digits, _, places = split_digits()
+    return tuple((digits[rows] / 16).astype(np.float32) for rows in places[split])
 
 
 def scene(

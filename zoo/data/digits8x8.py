@@ -4,7 +4,7 @@ Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Le
 1998, test part. Nothing is downloaded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -20,34 +20,39 @@ class Digits8x8(LabelledBuilder):
     """
 
     CHANNELS = 1
-    MEAN = (0.3053,)
-    STD = (0.3760,)
+    MEAN, STD = (0.3053,), (0.3760,)
+    OPTIONS: Mapping = dict(held_out="")
     classes = tuple("0123456789")
 
-    def __init__(self, *, held_out: str = "", **kwargs):
-        """Raises ValueError for a class that is no digit, too few left to train, or a path."""
-        self.held_out = parse_numbers(held_out, "held_out")
-        if not set(self.held_out) <= set(range(10)) or len(self.held_out) > 8:
-            raise ValueError(f"held_out={held_out!r} must name digits 0-9 and leave two of them.")
-        super().__init__(options={"held_out": held_out}, **kwargs)
+    def set_up(self) -> None:
+        self.held = parse_numbers(self.held_out, "held_out")
+        if not set(self.held) <= set(range(10)) or len(self.held) > 8:
+            raise ValueError(
+                f"held_out={self.held_out!r} must name digits 0-9 and leave two of them."
+            )
+        self.parts = {split: split for split in SPLITS}
 
-    def _split_generators(self, dl_manager):
-        from sklearn.datasets import load_digits  # Its import takes longer than the reading.
-
-        digits, labels = load_digits(return_X_y=True)
-        digits = np.round(digits.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-        rng = np.random.default_rng(1998)
-        splits = np.full(len(labels), "test", object)
-        for digit in sorted(set(range(10)) - set(self.held_out)):
-            places = rng.permutation(np.flatnonzero(labels == digit))
-            train, validation = (0.8, 1.0) if self.held_out else (0.7, 0.8)
-            splits[places[: round(validation * len(places))]] = "validation"
-            splits[places[: round(train * len(places))]] = "train"
-        return {s: self._generate_examples(digits, labels, splits == s) for s in SPLITS}
-
-    def _generate_examples(
-        self, digits: np.ndarray, labels: np.ndarray, chosen: np.ndarray
-    ) -> Iterator[tuple[str, dict]]:
-        for i in np.flatnonzero(chosen):
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        digits, labels, places = split_digits(self.held)
+        digits = np.round(digits * (255 / 16)).astype(np.uint8)
+        for i in np.sort(np.concatenate(places[split])):
             name = f"digit_{i:04d}"
             yield name, {"image": png(digits[i]), "label": int(labels[i]), "name": name}
+
+
+def split_digits(
+    held_out: Collection[int] = (),
+) -> tuple[np.ndarray, np.ndarray, dict[str, list[np.ndarray]]]:
+    """Digits [n, 8, 8] 0..16, labels [n], and each split's places: a shuffled array a class."""
+    from sklearn.datasets import load_digits  # Its import takes longer than the reading.
+
+    digits, labels = load_digits(return_X_y=True)
+    rng, places = np.random.default_rng(1998), {split: [] for split in SPLITS}
+    for digit in range(10):
+        own, ends = np.flatnonzero(labels == digit), (0.0, 0.0)
+        if digit not in held_out:
+            own, ends = rng.permutation(own), (0.8, 1.0) if held_out else (0.7, 0.8)
+        parts = np.split(own, [round(end * len(own)) for end in ends])
+        for split, part in zip(SPLITS, parts, strict=True):
+            places[split].append(part)
+    return digits.reshape(-1, 8, 8), labels, places

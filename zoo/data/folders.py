@@ -20,13 +20,11 @@ def paired_files(
     unreadable, ValueError for an empty one and a file of no or two partners.
     """
     pictures, labels = _by_stem(images, image_suffixes), _by_stem(masks, mask_suffixes)
-    for one, other, kind in (
-        (pictures, labels, f"mask of that name in {masks}"),
-        (labels, pictures, f"image of that name in {images}"),
-    ):
+    for one, other, kind in ((pictures, labels, "mask"), (labels, pictures, "image")):
         if alone := sorted(set(one) - set(other), key=natural):
             more = f"{len(alone)} such files: add what is missing or take these away"
-            raise ValueError(f"{one[alone[0]]} has no {kind} ({more}).")
+            where = masks if kind == "mask" else images
+            raise ValueError(f"{one[alone[0]]} has no {kind} of that name in {where} ({more}).")
     return [(pictures[stem], labels[stem]) for stem in sorted(pictures, key=natural)]
 
 
@@ -35,9 +33,8 @@ def read_pair(pair: Pair, channels: int) -> tuple[np.ndarray, np.ndarray]:
     image, mask = read_image(pair[0], channels), read_mask(pair[1])
     if image.shape[:2] != mask.shape:
         own, other = (f"{size[1]}x{size[0]}" for size in (mask.shape, image.shape))
-        raise ValueError(
-            f"The mask {pair[1]} is {own} px, but its image {pair[0]} is {other}: make them equal."
-        )
+        what = f"The mask {pair[1]} is {own} px, but its image {pair[0]} is {other}"
+        raise ValueError(f"{what}: make them equal.")
     return image, mask
 
 

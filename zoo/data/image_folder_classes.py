@@ -4,7 +4,7 @@ The splits are drawn by a hash of the name of the class, or of the class and the
 added or taken away moves nothing else from one split to another.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zoo.data.folders import visible
@@ -18,8 +18,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp")
 class ClassFolders(LabelledBuilder, skip_registration=True):
     """Folders of classes.
 
-    A subclass's `split_names` of all classes and of all pictures ("class/file") gives the split of
-    each class, or of each picture.
+    A subclass's `split_names` gives the split of each class, or of each picture ("class/file").
     """
 
     def source_files(self) -> list[Path]:
@@ -28,10 +27,8 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
         for folder in filter(Path.is_dir, visible(self.path)):
             held = [f for f in visible(folder) if f.suffix.lower() in SUFFIXES and f.is_file()]
             if len(held) < 2:
-                raise ValueError(
-                    f"{folder} holds {len(held)} of the pictures ({', '.join(SUFFIXES)}) of which "
-                    f"a class needs two to be compared: add some or take the folder away."
-                )
+                got = f"{len(held)} of the pictures ({', '.join(SUFFIXES)}), but a class needs two"
+                raise ValueError(f"{folder} holds {got}: add some or take the folder away.")
             files |= {f"{folder.name}/{file.name}": file for file in held}
         if not files:
             raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
@@ -57,26 +54,16 @@ class ImageFolderClasses(ClassFolders):
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with a folder of pictures a class as data.path."
+    OPTIONS: Mapping = dict(split_by="class", channels=3, validation_share=0.2, test_share=0.2)
 
-    def __init__(
-        self,
-        *,
-        split_by: str = "class",
-        validation_share: float = 0.2,
-        test_share: float = 0.2,
-        channels: int = 3,
-        **kwargs,
-    ):
-        """Raises ValueError for bad options, a class of one picture, or too few to split."""
-        if split_by not in ("class", "example") or channels not in (1, 3):
-            raise ValueError(
-                f'image_folder_classes takes split_by="class" or "example" and channels=1 or 3, '
-                f"not {split_by!r} and {channels!r}."
-            )
-        self.split_by, self.shares = split_by, (validation_share, test_share)
-        self.CHANNELS, self.MEAN, self.STD = channels, (0.5,) * channels, (0.25,) * channels
-        shares = {"validation_share": validation_share, "test_share": test_share}
-        super().__init__(options={"split_by": split_by, "channels": channels, **shares}, **kwargs)
+    def set_up(self) -> None:
+        if self.split_by not in ("class", "example") or self.channels not in (1, 3):
+            takes = 'split_by="class" or "example" and channels=1 or 3'
+            got = f"{self.split_by!r} and {self.channels!r}"
+            raise ValueError(f"image_folder_classes takes {takes}, not {got}.")
+        self.CHANNELS = self.channels
+        self.MEAN, self.STD = (0.5,) * self.channels, (0.25,) * self.channels
 
     def split_names(self, classes: list[str], pictures: list[str]) -> dict[str, str]:
-        return split_by_hash(classes if self.split_by == "class" else pictures, *self.shares)
+        names = classes if self.split_by == "class" else pictures
+        return split_by_hash(names, self.validation_share, self.test_share)

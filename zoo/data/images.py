@@ -29,10 +29,8 @@ def read_image(path: File, channels: int) -> np.ndarray:
     Turned as its EXIF tag says. Sixteen-bit grey is divided by 257, so that 65535 becomes 255,
     whatever the picture's own range. What is transparent is laid on black: the colour beneath a
     transparent pixel is arbitrary. Grey is repeated for three channels, colour becomes grey by the
-    weights of ITU-R BT.601.
-
-    Raises ValueError for a file that is missing, unreadable, truncated, too large to be meant, of
-    several pages, or with values that have no agreed scale to 8 bits.
+    weights of ITU-R BT.601. Raises ValueError for a file that is missing, unreadable, truncated,
+    too large to be meant, of several pages, or with values that have no agreed scale to 8 bits.
     """
     if channels not in (1, 3):
         raise ValueError(f"read_image gives 1 or 3 channels, not {channels}.")
@@ -70,8 +68,8 @@ def read_mask(path: File) -> np.ndarray:
         if ids.min() < 0 or ids.max() > 255:
             raise ValueError(f"{path} holds ids from {ids.min()} to {ids.max()}, outside 0..255.")
         return ids.astype(np.uint8)
-    problem = f"The mask {path} has the mode {image.mode}, but a mask holds one class id a pixel"
-    raise ValueError(f"{problem}; convert its colours to ids and save it as grey or palette PNG.")
+    hint = "convert its colours to ids and save it as grey or palette PNG"
+    raise ValueError(f"The mask {path} has the mode {image.mode}, not one id a pixel; {hint}.")
 
 
 def _decode(path: File) -> tuple[Image.Image, object]:
@@ -102,10 +100,7 @@ def _decode(path: File) -> tuple[Image.Image, object]:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """(picture / 255 - mean) / std, at the size of a model's input.
-
-    To `size` first: sides that shrink by averaging over areas, sides that grow linearly.
-    """
+    """(picture / 255 - mean) / std at `size`: sides shrink by averaging areas or grow linearly."""
 
     channels: int
     mean: tuple[float, ...]  # Of each channel, in 0..1.
@@ -152,14 +147,9 @@ def colourize(ids: np.ndarray, colours: Colours, ignore_label: int) -> np.ndarra
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, colours: Colours, ignore_label: int) -> np.ndarray:
-    """Lays the colours of ids [h, w] half over a picture, which shows where they are void.
-
-    Takes [h, w, 1 or 3] uint8; returns [h, w, 3] uint8.
-    """
-    image = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
-    mixed = 0.5 * image + 0.5 * colourize(ids, colours, ignore_label)
-    mixed = np.where((ids == ignore_label)[..., None], image, mixed)
-    return np.round(mixed).astype(np.uint8)
+    """A picture [h, w, 1 or 3] uint8 half under the colours of ids, whole where void: RGB uint8."""
+    mixed = 0.5 * image.astype(np.float32) + 0.5 * colourize(ids, colours, ignore_label)
+    return np.where((ids == ignore_label)[..., None], image, np.round(mixed)).astype(np.uint8)
 
 
 def write_ids(path: File, ids: np.ndarray, colours: Colours, ignore_label: int) -> None:

@@ -23,5 +23,4 @@ class Info:
     def from_dict(cls, fields: Mapping[str, Any]) -> "Info":
         """From what `dataclasses.asdict` gave, also after JSON has made lists of its tuples."""
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        colours = tuple(tuple(colour) for colour in fields.get("colours", ()))
-        return cls(**{**fields, "colours": colours})
+        return cls(**fields | {"colours": tuple(map(tuple, fields.get("colours", ())))})

@@ -6,13 +6,13 @@ slices in `image/` and their labels in `label/`, where 0 is membrane and 255 is 
 is cell and class 1 is membrane.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from zoo.data.folders import Pair, paired_files, read_pair
-from zoo.data.prepare import SegmentationBuilder, png
+from zoo.data.folders import paired_files
+from zoo.data.prepare import SegmentationBuilder
 from zoo.data.splits import parse_numbers
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -28,37 +28,23 @@ class Isbi2012Em(SegmentationBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with image/ and label/ as data.path."
     CLASS_NAMES, COLOURS = ("cell", "membrane"), ((0, 0, 0), (230, 159, 0))
     CHANNELS = 1
-    MEAN = (0.4865,)
-    STD = (0.1665,)
-
-    def __init__(
-        self, *, train_slices: str | None = None, validation_slices: str | None = None, **kwargs
-    ):
-        """Raises ValueError for lists that overlap or leave the stack, and for faulty folders."""
-        self.slices = {"train_slices": train_slices, "validation_slices": validation_slices}
-        super().__init__(options=self.slices, **kwargs)
+    MEAN, STD = (0.4865,), (0.1665,)
+    OPTIONS: Mapping = dict(train_slices=None, validation_slices=None)
 
     def source_files(self) -> list[Path]:
-        folder = self.path
-        if not (folder / "image").exists() and (folder / "train").is_dir():
-            folder = folder / "train"
+        nested = not (self.path / "image").exists() and (self.path / "train").is_dir()
+        folder = self.path / "train" if nested else self.path
         stack = paired_files(folder / "image", folder / "label", SUFFIXES, SUFFIXES)
-        chosen = choose_slices(**self.slices, count=len(stack))
-        train, validation = ([stack[i] for i in slices] for slices in chosen)
-        self.parts = {"train": train, "validation": validation}
-        return [file for pair in train + validation for file in pair]
+        chosen = choose_slices(**self.options, count=len(stack))
+        splits = zip(("train", "validation"), chosen, strict=True)
+        self.parts = {split: [stack[i] for i in slices] for split, slices in splits}
+        return [file for pairs in self.parts.values() for pair in pairs for file in pair]
 
-    def _generate_examples(self, pairs: list[Pair]) -> Iterator[tuple[str, dict]]:
-        for pair in pairs:
-            image, mask = read_pair(pair, self.CHANNELS)
-            values = np.unique(mask)
-            if not set(values.tolist()) <= {0, 255}:
-                raise ValueError(
-                    f"{pair[1]} holds the values {values[:8].tolist()}; 0 is membrane, 255 cell."
-                )
-            label = (mask == 0).astype(np.uint8)
-            name = pair[0].stem
-            yield name, {"image": png(image), "label": png(label), "name": name}
+    def ids(self, mask: np.ndarray, file: Path) -> np.ndarray:
+        if not np.isin(mask, (0, 255)).all():
+            values = np.unique(mask)[:8].tolist()
+            raise ValueError(f"{file} holds the values {values}; 0 is membrane, 255 cell.")
+        return (mask == 0).astype(np.uint8)
 
 
 def choose_slices(
@@ -70,13 +56,11 @@ def choose_slices(
     """
     if train_slices is None and validation_slices is None:
         return list(range(count * 3 // 4)), list(range(count * 3 // 4, count))
-    given = {"train_slices": train_slices, "validation_slices": validation_slices}
-    chosen = [set(parse_numbers(t, o)) if t is not None else None for o, t in given.items()]
-    stack = set(range(count))
-    train, validation = (
-        stack - other if own is None else own for own, other in (chosen, chosen[::-1])
-    )
-    where = " and ".join(f"{option}={text!r}" for option, text in given.items())
+    stack, where = set(range(count)), f"{train_slices=} and {validation_slices=}"
+    given = {"train": train_slices, "validation": validation_slices}
+    chosen = {s: set(parse_numbers(t, f"{s}_slices")) for s, t in given.items() if t is not None}
+    train = chosen.get("train", stack - chosen.get("validation", set()))
+    validation = chosen.get("validation", stack - train)
     if beyond := sorted((train | validation) - stack):
         raise ValueError(f"{where} ask for {beyond[0]}, but the slices are 0-{count - 1}.")
     if common := sorted(train & validation):

@@ -26,16 +26,11 @@ def mine_triplets_offline(
       number of triplets does not change as the network learns.
     - "random": a random positive and a random negative, uniform as in `make_pairs`.
 
-    Of distances equal to the last bit the lowest index wins. Raises ValueError for an impossible
-    shape, type, value or option, an embedding that is not finite, and where no anchor has both.
-
-    Args:
-        embeddings: [n, d] float.
-        labels: [n] integer, any values.
-        margin: >= 0, for "semi_hard": Euclidean distance, or its square where `squared`.
-
-    Returns:
-        anchor, positive, negative: [m] int64, anchors ascending.
+    Of distances equal to the last bit the lowest index wins. Takes embeddings [n, d] float, integer
+    labels [n] and, for "semi_hard", a margin >= 0 in Euclidean distance, or its square.
+    Returns anchor, positive and negative, each [m] int64, anchors ascending. Raises ValueError for
+    an impossible shape, type, value or option, an embedding that is not finite, and where no anchor
+    has both.
     """
     embeddings = np.asarray(embeddings)
     if kind not in KINDS:
@@ -43,16 +38,12 @@ def mine_triplets_offline(
     if not 0 <= margin < np.inf:
         raise ValueError(f"margin must be finite and 0 or more; got {margin}.")
     if embeddings.ndim != 2 or np.shape(labels) != embeddings.shape[:1]:
-        raise ValueError(
-            f"Mining needs embeddings [n, d] and labels [n]; got {embeddings.shape} and "
-            f"{np.shape(labels)}."
-        )
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{len(bad)} of {len(embeddings)} embeddings are not finite, the first in row "
-            f"{bad[0]}; training has diverged: lower the learning rate."
-        )
+        got = f"{embeddings.shape} and {np.shape(labels)}"
+        raise ValueError(f"Mining needs embeddings [n, d] and labels [n]; got {got}.")
+    if len(bad := np.flatnonzero(~np.isfinite(embeddings).all(axis=1))):
+        problem = f"{len(bad)} of {len(embeddings)} embeddings are not finite"
+        hint = "training has diverged: lower the learning rate"
+        raise ValueError(f"{problem}, the first in row {bad[0]}; {hint}.")
     classes = Classes(labels)
     anchor = classes.anchors()
     # Drawn before the blocks, which so cannot change it.

@@ -27,8 +27,7 @@ class MnistIdx(LabelledBuilder):
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"give the one with {FORM} as data.path."
     CHANNELS = 1
-    MEAN = (0.1325,)  # Of MNIST's test digits; another set's differ.
-    STD = (0.3105,)
+    MEAN, STD = (0.1325,), (0.3105,)  # Of MNIST's test digits; another set's differ.
 
     def source_files(self) -> list[Path]:
         """Raises ValueError for files that are missing, double or damaged."""
@@ -51,10 +50,8 @@ class MnistIdx(LabelledBuilder):
     def _generate_examples(self, files: tuple[Path, Path]) -> Iterator[tuple[str, dict]]:
         images, labels = read_idx(files[0], 3), read_idx(files[1], 1)
         if len(images) != len(labels):
-            problem = (
-                f"{files[0]} holds {len(images)} pictures, but {files[1]} {len(labels)} labels"
-            )
-            raise ValueError(f"{problem}; take both from one set.")
+            got = f"holds {len(images)} pictures, but {files[1]} {len(labels)} labels"
+            raise ValueError(f"{files[0]} {got}; take both from one set.")
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
             name = f"{files[0].name.partition('-images')[0]}_{i:05d}"
             yield name, {"image": png(image), "label": int(label), "name": name}
@@ -72,9 +69,8 @@ def read_idx(file: Path, ndim: int) -> np.ndarray:
         raise ValueError(f"{file} cannot be read ({error}); {again}.") from error
     magic, start = bytes([0, 0, 8, ndim]), 4 + 4 * ndim  # 8: unsigned bytes.
     if data[:4] != magic or len(data) < start:
-        got = f"0x{data[:4].hex()}, not with 0x{magic.hex()}"
-        form = f"{ndim} sizes as an IDX file of {'pictures' if ndim == 3 else 'labels'} does"
-        raise ValueError(f"{file} begins with {got} and {form}; {again}.")
+        wanted = f"0x{magic.hex()} and {ndim} sizes as an IDX file does"
+        raise ValueError(f"{file} begins with 0x{data[:4].hex()}, not with {wanted}; {again}.")
     shape = struct.unpack(f">{ndim}I", data[4:start])
     if not 0 < len(data) - start == math.prod(shape):
         got = f"{len(data) - start} bytes where {'x'.join(map(str, shape))} are promised"

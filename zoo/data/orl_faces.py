@@ -5,6 +5,8 @@ Samaria and Harter, "Parameterisation of a stochastic model for human face ident
 files and is in one split only: to know a face anew must be learnt of strangers.
 """
 
+from collections.abc import Mapping
+
 from zoo.data.image_folder_classes import ClassFolders
 from zoo.data.splits import parse_numbers, split_by_name
 
@@ -14,14 +16,9 @@ class OrlFaces(ClassFolders):
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with s1, s2 ... of .pgm files as data.path."
     CHANNELS = 1
-    MEAN = (0.4448,)
-    STD = (0.1983,)
-
-    def __init__(self, *, validation_persons: str = "19-22", test_persons: str = "23-30", **kwargs):
-        """Raises ValueError for persons that are missing or in two splits, or none to train."""
-        options = {"validation_persons": validation_persons, "test_persons": test_persons}
-        self.chosen = {o: [f"s{n}" for n in parse_numbers(t, o)] for o, t in options.items()}
-        super().__init__(options=options, **kwargs)
+    MEAN, STD = (0.4448,), (0.1983,)
+    OPTIONS: Mapping = dict(validation_persons="19-22", test_persons="23-30")
 
     def split_names(self, classes: list[str], pictures: list[str]) -> dict[str, str]:
-        return split_by_name(classes, self.chosen)
+        chosen = {o: [f"s{n}" for n in parse_numbers(t, o)] for o, t in self.options.items()}
+        return split_by_name(classes, chosen)

@@ -26,11 +26,9 @@ class Classes:
 
     def positives(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Another image of the class of each, uniformly; each class must have two."""
-        rank = np.empty_like(self.order)
-        rank[self.order] = np.arange(len(self.order)) - self.start[self.of[self.order]]
-        c = self.of[images]
-        drawn = rng.integers(self.count[c] - 1)
-        return self.order[self.start[c] + drawn + (drawn >= rank[images])]
+        c, place = self.of[images], np.argsort(self.order)[images]
+        drawn = self.start[c] + rng.integers(self.count[c] - 1)
+        return self.order[drawn + (drawn >= place)]  # In `order`, all but the image itself.
 
     def negatives(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """An image of another class for each, uniformly over those images; there must be one."""
@@ -56,17 +54,10 @@ def make_pairs(
 
     Each is uniform over all images that it may be, so a large class is met more often. An image
     alone in its class has no positive, and with itself it would teach nothing: its place goes to
-    another image's positive pair, so half of the pairs always match.
-
-    Args:
-        labels: [n] integer, any values.
-
-    Returns:
-        i, j: [2n] int64, the pairs; first the n that match, then the n that do not.
-        same: [2n] bool, whether the pair is of one class.
-
-    Raises:
-        ValueError: labels that are not integers [n], or no positive or no negative pair.
+    another image's positive pair, so half of the pairs always match. Returns i and j, [2n] int64,
+    first the n pairs that match, then the n that do not, and same, [2n] bool, whether the pair is
+    of one class. Raises ValueError for labels that are not integers [n], of any values, and where
+    there is no positive or no negative pair.
     """
     classes = Classes(labels)
     first, images = np.arange(len(classes.of)), np.arange(len(classes.of))
@@ -86,12 +77,12 @@ class Rows:
     def __init__(
         self, draw: Callable[[np.random.Generator], Sequence[np.ndarray]], length: int, seed: int
     ):
+        @functools.lru_cache(maxsize=2)
         def shuffled(epoch: int) -> np.ndarray:
             rng = np.random.default_rng([seed, epoch])
             return rng.permutation(np.stack(draw(rng), axis=1))
 
-        self.length = length
-        self._epoch = functools.lru_cache(maxsize=2)(shuffled)
+        self.length, self._epoch = length, shuffled
 
     def row(self, i: int) -> np.ndarray:
         """Row i >= 0, [m] int64."""

@@ -18,15 +18,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-
-def cache_dir() -> Path:
-    """`$ZOO_CACHE/tfds`, or `~/.cache/zoo/tfds` where that is unset."""
-    return Path(os.environ.get("ZOO_CACHE") or Path.home() / ".cache" / "zoo") / "tfds"
+from zoo.data.folders import Pair, read_pair
 
 
 def png(pixels: np.ndarray) -> io.BytesIO:
@@ -41,27 +39,28 @@ def png(pixels: np.ndarray) -> io.BytesIO:
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A data set of ours: what its two kinds share.
 
-    A subclass sets the constants, lists what it reads (`source_files`, only where it has
-    MANUAL_DOWNLOAD_INSTRUCTIONS) and yields examples whose pictures come from `png`, in an order
-    that depends on the source alone. Each kind has `meanings`: the features beside `image` and
-    `name`, and what `Info` tells beside channels' facts.
+    A subclass sets the constants, judges its options (`set_up`), lists what it reads
+    (`source_files`, only where it has MANUAL_DOWNLOAD_INSTRUCTIONS) and yields examples whose
+    pictures come from `png`, in an order that depends on the source alone.
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    OPTIONS: Mapping[str, Any] = {}  # Keyword arguments, JSON, and defaults; kept as attributes.
     CHANNELS = 3
     MEAN: tuple[float, ...]  # Of each channel of the training pictures, in 0..1.
     STD: tuple[float, ...]
     parts: Mapping[str, Sequence] = {}  # What `_generate_examples` takes, of each split.
 
-    def __init__(
-        self, *, path=None, data_dir=None, options=None, file_format="array_record", **kwargs
-    ):
+    def __init__(self, *, path=None, data_dir=None, file_format="array_record", **kwargs):
         """Lists the source's folder `path` and finds its prepared copy's place; writes nothing.
 
-        Copies lie in `data_dir`, by default `cache_dir()`; `options`, all of it JSON, is what the
-        subclass was told. ValueError: the source is missing, faulty, or not read from a folder.
+        Copies lie in `data_dir`, by default `$ZOO_CACHE/tfds` or `~/.cache/zoo/tfds`. Raises
+        ValueError where an option is impossible, or the source missing, faulty or no folder.
         """
-        hint, options = self.MANUAL_DOWNLOAD_INSTRUCTIONS, options or {}
+        self.options = {name: kwargs.pop(name, value) for name, value in self.OPTIONS.items()}
+        vars(self).update(self.options)
+        self.set_up()
+        hint = self.MANUAL_DOWNLOAD_INSTRUCTIONS
         if path is not None and not hint:
             raise ValueError(f"{self.name} reads no files: leave out the path {str(path)!r}.")
         self.path = None if path is None else Path(path).expanduser()
@@ -73,12 +72,16 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         stats = {os.path.relpath(file, self.path): file.stat() for file in files}
         listing = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
         place = None if path is None else os.path.realpath(self.path)
-        source = json.dumps([place, listing, sorted(options.items()), str(self.VERSION)])
+        source = json.dumps([place, listing, sorted(self.options.items()), str(self.VERSION)])
         mark = hashlib.sha256(source.encode()).hexdigest()[:16]
-        self._place = Path(data_dir or cache_dir()).expanduser() / f"{self.name}-{mark}"
+        cache = Path(os.environ.get("ZOO_CACHE") or "~/.cache/zoo", "tfds")
+        self._place = Path(data_dir or cache).expanduser() / f"{self.name}-{mark}"
         super().__init__(data_dir=self._place, file_format=file_format, **kwargs)
         # What TFDS pickles a builder by.
-        self._original_state = {"path": path, "data_dir": data_dir, **options, **kwargs}
+        self._original_state = {"path": path, "data_dir": data_dir, **self.options, **kwargs}
+
+    def set_up(self) -> None:
+        """Sets what follows from `options`; ValueError for impossible ones."""
 
     def source_files(self) -> list[Path]:
         """Every file in `path` that the examples are made of; sets `parts`."""
@@ -94,6 +97,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Image(shape=(None, None, self.CHANNELS), encoding_format="png")
+        # The features beside `image` and `name`, and what `Info` tells beside channels' facts.
         features, told = self.meanings()
         features |= {"image": image, "name": tfds.features.Text()}
         told |= {"channels": self.CHANNELS, "mean": list(self.MEAN), "std": list(self.STD)}
@@ -142,6 +146,16 @@ class SegmentationBuilder(Builder, skip_registration=True):
         label = tfds.features.Image(shape=(None, None, 1), encoding_format="png", use_colormap=True)
         told = {"class_names": list(self.CLASS_NAMES), "colours": list(map(list, self.COLOURS))}
         return {"label": label}, {**told, "ignore_label": self.IGNORE_LABEL}
+
+    def ids(self, mask: np.ndarray, file: Path) -> np.ndarray:
+        """The class ids of a mask as its file holds them; ValueError for what stands for none."""
+        return mask
+
+    def _generate_examples(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict]]:
+        for pair in pairs:
+            image, mask = read_pair(pair, self.CHANNELS)
+            label, name = self.ids(mask, pair[1]), pair[0].stem
+            yield name, {"image": png(image), "label": png(label), "name": name}
 
 
 class LabelledBuilder(Builder, skip_registration=True):

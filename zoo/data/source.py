@@ -16,6 +16,7 @@ from zoo.data.builders import check_known, open_builder, prepare, read_info
 from zoo.data.info import Info
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Source(Sequence):
     """One split: `source[i]` is {"image": uint8 [h, w, c], "label": uint8 [h, w], "name": str}.
 
@@ -23,12 +24,21 @@ class Source(Sequence):
     `cache_mib` MiB. Arrays are read-only, as they are shared. Threads may read at once.
     """
 
-    def __init__(
-        self, records: Sequence, info: Info, splits: tuple[str, ...], read: "Reader", cache_mib: int
-    ):
-        self.records, self.info, self.splits, self.read = records, info, splits, read
-        self.cache_mib = cache_mib
-        self.__setstate__({})
+    records: Sequence  # As TFDS decodes them.
+    info: Info
+    splits: tuple[str, ...]  # All that the data set has.
+    where: str  # Data set and split, for messages.
+    image: str  # Names of the features.
+    label: str
+    cache_mib: int
+    label_offset: int
+
+    def __post_init__(self):
+        self._kept, self._room, self._lock = {}, self.cache_mib * 2**20, threading.Lock()
+
+    def __reduce__(self):
+        """Pickled without what it keeps."""
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -37,43 +47,21 @@ class Source(Sequence):
         index = range(len(self))[index]
         if index in self._kept:
             return self._kept[index]
-        example = self.read(self.records[index], index)
-        size = example["image"].nbytes + example["label"].nbytes
+        record = self.records[index]
+        given = next((record[f] for f in ("name", "file_name") if f in record), None)
+        name = f"{self.where}[{index}]" if given is None else given.decode()
+        image = self._image(record[self.image], name)
+        label = self._label(record[self.label], image.shape[:2], name)
+        example = {"image": image, "label": label, "name": name}
+        size = image.nbytes + label.nbytes
         with self._lock:
             if index not in self._kept and size <= self._room:  # Two threads count it once.
                 self._kept[index] = example
                 self._room -= size
         return example
 
-    def __getstate__(self) -> dict:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_room", "_lock")}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._kept: dict[int, dict] = {}
-        self._room = self.cache_mib * 2**20
-        self._lock = threading.Lock()
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.read.where}, {len(self)} examples)"
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """Turns an example of TFDS into one of ours; refuses a label that is neither class nor void."""
-
-    where: str  # Data set and split, for messages.
-    info: Info
-    image: str  # Names of the features.
-    label: str
-    name: str | None
-    label_offset: int
-
-    def __call__(self, record: Mapping[str, Any], index: int) -> dict:
-        name = f"{self.where}[{index}]" if self.name is None else record[self.name].decode()
-        image = self._image(record[self.image], name)
-        label = self._label(record[self.label], image.shape[:2], name)
-        return {"image": image, "label": label, "name": name}
+        return f"{type(self).__name__}({self.where}, {len(self)} examples)"
 
     def _image(self, image: np.ndarray, name: str) -> np.ndarray:
         channels = self.info.channels
@@ -83,17 +71,15 @@ class Reader:
             image = np.repeat(image, 3, -1)
         if image.ndim != 3 or image.shape[-1] != channels or image.dtype != np.uint8:
             got = f"the feature {self.image!r} holds {image.dtype} {image.shape}"
-            wanted = f"an image must be uint8 [h, w, {channels}]"
-            raise ValueError(f"{name} of {self.where}: {got}; {wanted}.")
-        image = np.array(image)
-        image.flags.writeable = False
-        return image
+            wanted = f"uint8 [h, w, {channels}]"
+            raise ValueError(f"{name} of {self.where}: {got}; an image must be {wanted}.")
+        return read_only(np.array(image))
 
     def _label(self, label: np.ndarray, size: tuple[int, int], name: str) -> np.ndarray:
         label = np.asarray(label)  # TFDS gives a number where each picture has one class.
         if label.shape not in (size, (*size, 1)) or not np.issubdtype(label.dtype, np.integer):
             got = f"the feature {self.label!r} holds {label.dtype} {label.shape}"
-            wanted = f"integers [h, w] of its image's size, here {size}, one class id a pixel"
+            wanted = f"integers [h, w] of its image's size, here {size}"
             raise ValueError(f"{name} of {self.where}: {got}; a label must be {wanted}.")
         label = label.reshape(size)
         k, void = self.info.num_classes, self.info.ignore_label
@@ -102,13 +88,11 @@ class Reader:
         bad = ids[((ids < 0) | (ids >= k)) & (label != void)]
         if bad.size:
             offset = f" after label_offset={self.label_offset}" if self.label_offset else ""
-            problem = f"{name} of {self.where} has the ids {np.unique(bad)[:8].tolist()}{offset}"
+            what = f"{name} of {self.where} has the ids {np.unique(bad)[:8].tolist()}{offset}"
             known = f"one of the {k} classes (0..{k - 1}) nor void ({void})"
             hint = "check num_classes and label_offset"
-            raise ValueError(f"{problem}, which are neither {known}; {hint}.")
-        ids = ids.astype(np.uint8)
-        ids.flags.writeable = False
-        return ids
+            raise ValueError(f"{what}, which are neither {known}; {hint}.")
+        return read_only(ids.astype(np.uint8))
 
 
 def open_source(
@@ -125,26 +109,18 @@ def open_source(
 ) -> Source:
     """Opens one split of a data set, preparing it first where that has not been done.
 
-    Args:
-        name: one of zoo.data's builders, or any TFDS name ("voc/2012").
-        split: a split's name, or TFDS's slice of one ("train[:80%]").
-        path: for our builders the source's folder, for others TFDS's `data_dir`, where prepared
-            data sets lie (TFDS_DATA_DIR or ~/tensorflow_datasets by default).
-        image, label: the features' names.
-        label_offset: added to every id but void.
-        num_classes: of a foreign data set whose label feature does not tell it.
-        options: the builder's keyword arguments.
-        cache_mib: memory for decoded examples, MiB.
-
-    Raises ValueError for an unknown name, split, option or feature, a source that is missing or
-    faulty, and a data set that cannot be prepared here.
+    `name` is one of zoo.data's builders, or any TFDS name ("voc/2012"); `split` a split's name, or
+    TFDS's slice of one ("train[:80%]"). `path` is for our builders the source's folder, for others
+    TFDS's `data_dir`, where prepared data sets lie (TFDS_DATA_DIR or ~/tensorflow_datasets by
+    default). The other arguments are as the fields of `zoo.data.config.Data`. Raises ValueError for
+    an unknown name, split, option or feature, a source that is missing or faulty, and a data set
+    that cannot be prepared here.
     """
-    builder = open_builder(name, path=path, options=options or {})
+    builder = open_builder(name, path=path, options=options)
     info = read_info(builder, image=image, label=label, num_classes=num_classes)
     prepare(builder)
-    read = Reader(f"{name} {split}", info, image, label, name_feature(builder), label_offset)
     records, splits = read_split(builder, name, split), tuple(builder.info.splits)
-    return Source(records, info, splits, read, cache_mib)
+    return Source(records, info, splits, f"{name} {split}", image, label, cache_mib, label_offset)
 
 
 def read_split(builder, name: str, split: str, *, skip: Sequence[str] = ()) -> Sequence:
@@ -157,6 +133,7 @@ def read_split(builder, name: str, split: str, *, skip: Sequence[str] = ()) -> S
         raise ValueError(f"The split {split!r} of {name} cannot be read: {error}") from error
 
 
-def name_feature(builder) -> str | None:
-    """The feature that names an example, where a data set has one."""
-    return next((f for f in ("name", "file_name") if f in builder.info.features), None)
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array itself, which nobody can change any more."""
+    array.flags.writeable = False
+    return array

@@ -31,10 +31,8 @@ def split_by_name(names: Sequence[str], chosen: Mapping[str, Sequence[str]]) -> 
     for option, picked in chosen.items():
         for name in picked:
             if name not in splits:
-                known = ", ".join(names) or "none"
-                raise ValueError(
-                    f"{option} names {name!r}{nearest(name, names)}; there are {known}."
-                )
+                near, known = nearest(name, names), ", ".join(names) or "none"
+                raise ValueError(f"{option} names {name!r}{near}; there are {known}.")
             if splits[name] != "train":
                 raise ValueError(f"{option} names {name!r}, which is chosen already; take it away.")
             splits[name] = option.partition("_")[0]
@@ -52,22 +50,17 @@ def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[
     """
     edges = {"train": 0.0, "validation": 1 - validation - test, "test": 1 - test}
     if min(validation, test) < 0 or edges["validation"] < 1e-9:
-        raise ValueError(
-            f"validation_share={validation} and test_share={test} must be at least 0 and leave a "
-            f"part to train with."
-        )
+        got = f"validation_share={validation} and test_share={test}"
+        raise ValueError(f"{got} must be at least 0 and leave a part to train with.")
     wanted = [s for s, share in zip(SPLITS, (1, validation, test), strict=True) if share > 0]
     if len(names) < len(wanted):
-        raise ValueError(
-            f"{len(names)} classes or pictures cannot fill {', '.join(wanted)}: add some, or set "
-            f"validation_share or test_share to 0."
-        )
+        problem = f"{len(names)} classes or pictures cannot fill {', '.join(wanted)}"
+        raise ValueError(f"{problem}: add some, or set validation_share or test_share to 0.")
     digests = {n: hashlib.sha256(f"zoo/{n}".encode()).digest() for n in names}
     draws = {n: int.from_bytes(digest[:6]) / 2**48 for n, digest in digests.items()}
     splits = {n: max(wanted, key=lambda s: (edges[s] <= u, edges[s])) for n, u in draws.items()}
     for split in wanted:
-        held = list(splits.values())
-        if split not in held:
+        if split not in (held := list(splits.values())):
             spare = {abs(draws[n] - edges[split]): n for n in names if held.count(splits[n]) > 1}
             splits[spare[min(spare)]] = split
     return splits

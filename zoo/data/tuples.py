@@ -10,24 +10,12 @@ import grain
 import numpy as np
 
 from zoo.data.augment import augment
-from zoo.data.batches import Batch, padded_batches, share
+from zoo.data.batches import Batch, padded_batches, share, stacked
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
 
+Places = Callable[[int], Sequence[int]]  # Of the pictures of row i in a source.
 ENDLESS = 2**40  # Rows; a length that no run reaches.
-
-
-class Tuples(Sequence):
-    """Row i of the training: the examples of a source at the places `places(i)`."""
-
-    def __init__(self, source: Sequence, places: Callable[[int], Sequence[int]]):
-        self.source, self.places = source, places
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, row: int) -> list[dict]:
-        return [self.source[int(place)] for place in self.places(row)]
 
 
 class MoreClasses(Sequence):
@@ -61,51 +49,29 @@ class MoreClasses(Sequence):
 
 
 def tuple_batches(
-    source: Sequence,
-    places: Callable[[int], Sequence[int]],
-    data: Data,
-    preprocess: Preprocess,
-    *,
-    seed: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    source: Sequence, places: Places, data: Data, preprocess: Preprocess, *, seed: int, **where: int
 ) -> grain.MapDataset:
     """An endless data set whose item n is this process's share of the batch of step n.
 
-    Args:
-        places: row i of the training, i >= 0, as m places in the source; it must not depend on
-            anything but i. Each picture is augmented by itself, then resized.
-
-    Returns:
-        A data set of {"image": [b, m, h, w, c] float32, "label": [b, m] int32, "weight": [b]
-        float32, ones}, where b is `data.batch_size / process_count`.
-
-    Raises:
-        ValueError: the batch does not divide by the processes; on access, pictures differ in size.
+    Row i of the training, i >= 0, holds the pictures at m `places` in the source, which must depend
+    on nothing but i. Each is augmented by itself, then resized. `where`, errors and b are those of
+    `train_batches`. Returns {"image": [b, m, h, w, c] float32, "label": [b, m] int32, "weight": [b]
+    float32, ones}.
     """
-    rows = share(data.batch_size, process_count)
-    fill = tuple(255 * mean for mean in preprocess.mean)
+    outside = {"ignore_label": 0, "fill": tuple(255 * mean for mean in preprocess.mean)}
 
-    def prepare(examples: Sequence[Mapping], rng: np.random.Generator) -> dict:
-        images = []
-        for example in examples:
-            unused = np.zeros(example["image"].shape[:2], np.uint8)  # It has no pixels' labels.
-            # Before the picture shrinks to `data.size`: so little is lost by interpolation.
-            image, _ = augment(
-                example["image"],
-                unused,
-                rng,
-                data.augment,
-                crop=data.crop,
-                ignore_label=0,
-                fill=fill,
-            )
-            images.append(preprocess(image))
-        labels, names = ([example[key] for example in examples] for key in ("label", "name"))
-        return {"images": images, "labels": labels, "names": names}
+    def changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        unused = np.zeros(image.shape[:2], np.uint8)  # It has no pixels' labels.
+        # Before the picture shrinks to `data.size`: so little is lost by interpolation.
+        return preprocess(augment(image, unused, rng, data.augment, crop=data.crop, **outside)[0])
 
-    examples = grain.MapDataset.source(Tuples(source, places)).seed(seed).random_map(prepare)
-    return examples[process_index::process_count].batch(rows, batch_fn=_stacked)
+    def prepare(row: int, rng: np.random.Generator) -> list[dict]:
+        examples = [source[int(place)] for place in places(row)]
+        return [{**example, "image": changed(example["image"], rng)} for example in examples]
+
+    rows, mine = share(data.batch_size, **where)
+    examples = grain.MapDataset.range(ENDLESS).seed(seed).random_map(prepare)
+    return examples[mine].batch(rows, batch_fn=_stacked)
 
 
 def picture_batches(
@@ -119,16 +85,7 @@ def picture_batches(
     return padded_batches(source, prepare, threads=data.threads, **where)
 
 
-def _stacked(rows: Sequence[Mapping]) -> Batch:
-    images = [image for row in rows for image in row["images"]]
-    for image, name in zip(images, [name for row in rows for name in row["names"]], strict=True):
-        if image.shape != images[0].shape:
-            got = f"{rows[0]['names'][0]} is {images[0].shape[:2]} and {name} {image.shape[:2]}"
-            hint = "set data.size (resizes) or data.crop (cuts and pads)"
-            problem = f"{got} (h, w), but pictures of one batch must be of one size"
-            raise ValueError(f"{problem}: {hint}.")
-    return {
-        "image": np.stack(images).reshape(len(rows), -1, *images[0].shape),
-        "label": np.array([row["labels"] for row in rows], np.int32),
-        "weight": np.ones(len(rows), np.float32),
-    }
+def _stacked(rows: Sequence[Sequence[Mapping]]) -> Batch:
+    batch = stacked([example for row in rows for example in row])
+    batch = {key: array.reshape(len(rows), -1, *array.shape[1:]) for key, array in batch.items()}
+    return {**batch, "weight": batch["weight"][:, 0]}

@@ -3,42 +3,37 @@
 import functools
 import io
 import itertools
-import os
 import pathlib
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
 from flax import linen as nn
 
-from zoo.data.images import Preprocess, read_image, write_atomically
+from zoo.data.images import File, Preprocess, read_image, write_atomically
 from zoo.infer.files import pictures
 from zoo.infer.load import Trained
+from zoo.infer.predict import Variables
 from zoo.train.embedding import Embedding
 
 BATCH = 64
 
 
 def embed(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    images: Iterable[np.ndarray],
-    *,
-    preprocess: Preprocess,
+    model: nn.Module, variables: Variables, images: Iterable[np.ndarray], *, preprocess: Preprocess
 ) -> np.ndarray:
     """Embeds pictures of any sizes, each [h, w, c] uint8: [n, d] float32, in order.
 
     Raises ValueError for no picture, and for one of other channels than `preprocess` has.
     """
-    found = []
+    program, found = _program(model), []
     for _, run in itertools.groupby(map(preprocess, images), key=np.shape):
         while some := list(itertools.islice(run, BATCH)):
             # Always BATCH rows: one compilation for each size of picture.
             rows = np.zeros((BATCH, *some[0].shape), np.float32)
             rows[: len(some)] = some
-            found.append(np.asarray(_program(model)(variables, rows))[: len(some)])
+            found.append(np.asarray(program(variables, rows))[: len(some)])
     if not found:
         raise ValueError("No picture was given to embed; give one at least.")
     return np.concatenate(found)
@@ -51,16 +46,13 @@ def _program(model: nn.Module):
 
 
 def embed_files(
-    run: Trained, paths: Sequence[str | os.PathLike], out: str | os.PathLike
+    run: Trained, paths: Sequence[File], out: File
 ) -> tuple[list[pathlib.Path], np.ndarray]:
     """Writes the embeddings of picture files to an .npz file: `paths` [n] and `embeddings` [n, d].
 
     A folder among `paths` stands for all the pictures below it. Returns the files' paths and their
-    embeddings, float32. An `out` of an earlier call is replaced.
-
-    Raises:
-        ValueError: a picture cannot be read, or `out` cannot be written without loss; nothing is
-            written then.
+    embeddings, float32. An `out` of an earlier call is replaced. Raises ValueError, and writes
+    nothing, where a picture cannot be read or `out` cannot be written without loss.
     """
     run.check(Embedding)
     out = pathlib.Path(out)

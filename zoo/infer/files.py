@@ -1,44 +1,31 @@
 """From picture files to files of class ids and overlays; nothing that is there is lost."""
 
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from zoo.data.images import overlay, read_image, write_ids, write_rgb
+from zoo.data.images import File, overlay, read_image, write_ids, write_rgb
 from zoo.infer.load import Trained
-from zoo.infer.predict import TILE, check_tiling, predict
+from zoo.infer.predict import check_tiling, predict
 from zoo.train.segmentation import Segmentation
 
 
 def predict_files(
-    run: Trained,
-    paths: Sequence[str | os.PathLike],
-    out: str | os.PathLike,
-    *,
-    tile: int | None = TILE,
-    overlap: int | None = None,
-    flips: bool = False,
+    run: Trained, paths: Sequence[File], out: File, *, flips: bool = False, **tiling: int | None
 ) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
     """Writes OUT/STEM.png (class ids, palette PNG) and OUT/STEM_overlay.png for every picture.
 
     All is checked before the first file is written, or raises ValueError: that every picture can be
     read, that no output is an input or another picture's output, and that the tiles fit the model.
     Files of an earlier prediction are replaced; OSError where `out` cannot be written.
-
-    Args:
-        run: of `load_run`.
-        paths: picture files; a folder stands for the pictures in it.
-        out: a folder, made if it is missing.
-        others: as `predict`.
-
-    Returns:
-        An iterator that predicts as it goes: each input with its file of class ids.
+    A folder among `paths` stands for the pictures in it; `out` is a folder, made if it is missing;
+    `tiling`, the tile and the overlap of `predict`. Returns an iterator that predicts as it goes:
+    each input with its file of class ids.
     """
     run.check(Segmentation)
     out = pathlib.Path(out)
-    check_tiling(run.model, run.info.channels, tile=tile, overlap=overlap)
+    check_tiling(run.model, run.info.channels, **tiling)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the predictions.")
     inputs = pictures(paths)
@@ -47,7 +34,7 @@ def predict_files(
     for path in inputs:
         read_image(path, run.info.channels)  # Twice is cheap beside the model.
     out.mkdir(parents=True, exist_ok=True)
-    options = {"preprocess": run.preprocess, "tile": tile, "overlap": overlap, "flips": flips}
+    options = {"preprocess": run.preprocess, "flips": flips, **tiling}
     meaning = run.info.colours, run.info.ignore_label
 
     def write(path: pathlib.Path, ids_path: pathlib.Path, overlay_path: pathlib.Path):
@@ -60,7 +47,7 @@ def predict_files(
     return (write(path, *targets) for path, targets in zip(inputs, outputs, strict=True))
 
 
-def pictures(paths: Sequence[str | os.PathLike], *, deep: bool = False) -> list[pathlib.Path]:
+def pictures(paths: Sequence[File], *, deep: bool = False) -> list[pathlib.Path]:
     """The files, with folders replaced by the pictures in them (`deep`: at any depth), by name."""
     Image.init()
     suffixes = set(Image.registered_extensions())
@@ -85,18 +72,14 @@ def _check_apart(inputs: list[pathlib.Path], outputs: list[tuple[pathlib.Path, .
         # Device and inode: links, and names that a file system holds for equal, are seen through.
         return (path.stat().st_dev, path.stat().st_ino) if path.exists() else None
 
-    writers: dict[pathlib.Path, pathlib.Path] = {}
     sources = {identity(path): path for path in inputs if path.exists()}
+    writers: dict[pathlib.Path, pathlib.Path] = {}
     for path, targets in zip(inputs, outputs, strict=True):
         for target in targets:
             other, source = writers.setdefault(target, path), sources.get(identity(target))
             if other is not path:
-                raise ValueError(
-                    f"{other} and {path} would both be written to {target}; "
-                    f"rename one, or predict them into two folders."
-                )
+                problem = f"{other} and {path} would both be written to {target}"
+                raise ValueError(f"{problem}; rename one, or predict them into two folders.")
             if source is not None:
-                raise ValueError(
-                    f"The prediction {target} would replace the input {source}; "
-                    f"choose another folder."
-                )
+                problem = f"The prediction {target} would replace the input {source}"
+                raise ValueError(f"{problem}; choose another folder.")

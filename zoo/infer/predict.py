@@ -15,16 +15,16 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.data.images import Preprocess
-from zoo.infer.tiles import Blend, Geometry, plan
+from zoo.infer.tiles import TILE, Blend, Geometry, plan
 from zoo.ops.resize import resize_logits
 
-TILE = 512
+Variables = Mapping[str, Any]  # What a model is applied with.
 _STRIP = 2**22  # Of a strip of logits at the picture's size: 16 MiB of float32.
 
 
 def predict(
     model: nn.Module,
-    variables: Mapping[str, Any],
+    variables: Variables,
     image: np.ndarray,
     *,
     preprocess: Preprocess,
@@ -35,31 +35,24 @@ def predict(
 ) -> np.ndarray:
     """Class ids [h, w] int32 of a picture, as evaluation would score them.
 
-    A picture with both sides up to `tile` is one call of the model at its own size; JAX compiles
-    once for each. Larger ones go through in tiles of one shape (see `zoo.infer.tiles.plan`) and
-    need memory for a strip of tiles' logits. Where `preprocess` resizes, the model always sees the
-    whole picture at that size, as in training. Raises ValueError for a picture of another type,
-    shape or channels, and for a tile or overlap that cannot be.
-
-    Args:
-        model: any of zoo.models' segmentation models, with its `stride` and `halo`.
-        variables: what the model is applied with; on the device already if they are used often.
-        image: [h, w, c] uint8, as `read_image` gives it.
-        tile: a multiple of model.stride; None never cuts.
-        overlap: pixels that neighbouring tiles share at least. None, the default, makes the result
-            that of the whole picture if half a tile is enough for it; less is faster.
-        blend: how tiles fade into each other, "cosine" or "linear".
-        flips: average with the prediction of the left-right mirror image. Twice the time.
+    The picture is [h, w, c] uint8, as `read_image` gives it, the model any segmentation model of
+    zoo.models; its variables are on the device already if they are used often. A picture with both
+    sides up to `tile` is one call of the model at its own size; JAX compiles once for each. Larger
+    ones go through in tiles of one shape (`tile`, `overlap` and `blend` are those of
+    `zoo.infer.tiles.plan`) and need memory for a strip of tiles' logits. The default overlap makes
+    the result that of the whole picture if half a tile is enough for it; less is faster. Where
+    `preprocess` resizes, the model always sees the whole picture at that size, as in training.
+    `flips` averages with the prediction of the left-right mirror image, in twice the time. Raises
+    ValueError for a picture of another type, shape or channels, and for an impossible tile or
+    overlap.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
-        raise ValueError(
-            f"predict takes a picture [h, w, c] of uint8, as zoo.data.images.read_image gives; "
-            f"got {image.dtype} {image.shape}."
-        )
+        got = f"{image.dtype} {image.shape}"
+        raise ValueError(f"predict takes a picture [h, w, c] uint8, as of read_image; got {got}.")
     x, ids = preprocess(image), np.empty(image.shape[:2], np.int32)
     if preprocess.size is None:
-        options = {"tile": tile, "overlap": overlap, "blend": blend, "flips": flips}
-        strips = logit_strips(model, variables, x, **options)
+        options = {"tile": tile, "overlap": overlap, "blend": blend}
+        strips = logit_strips(model, variables, x, flips=flips, **options)
     else:
         logits = predict_logits(model, variables, x, tile=None, flips=flips)
         strips = _resized_strips(logits, ids.shape)
@@ -69,40 +62,27 @@ def predict(
 
 
 def predict_logits(
-    model: nn.Module, variables: Mapping[str, Any], x: np.ndarray, **options: Any
+    model: nn.Module, variables: Variables, x: np.ndarray, **options: Any
 ) -> np.ndarray:
     """Logits [h, w, k] float32 of a prepared picture [h, w, c]; options as `logit_strips`."""
-    strips = [logits for _, logits in logit_strips(model, variables, x, **options)]
-    return np.concatenate(strips)
+    return np.concatenate([logits for _, logits in logit_strips(model, variables, x, **options)])
 
 
 def logit_strips(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    x: np.ndarray,
-    *,
-    tile: int | None = TILE,
-    overlap: int | None = None,
-    blend: Blend = "cosine",
-    flips: bool = False,
+    model: nn.Module, variables: Variables, x: np.ndarray, *, flips: bool = False, **tiling: Any
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First row and logits [rows, w, k] float32 of strips that no tile below can change.
 
     The border is padded with zeros, the mean colour, as models with padding "SAME" do themselves.
     For those with "VALID" the picture is mirrored, the overlap-tile strategy of the U-Net paper.
-
-    Args:
-        x: [h, w, c] float32, normalised.
-        others: as `predict`.
+    Takes x [h, w, c] float32, normalised, and as `tiling` what `zoo.infer.tiles.plan` does.
     """
     variables = jax.device_put(variables)
-    geometry = _geometry(model, x.shape[-1])
+    known = geometry(model, x.shape[-1])
     height, width = x.shape[:2]
-    rows, columns = (
-        plan(side, geometry, tile=tile, overlap=overlap, blend=blend) for side in (height, width)
-    )
+    rows, columns = (plan(side, known, **tiling) for side in (height, width))
     padding = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
-    x = np.pad(x, padding, mode="reflect" if geometry.margin else "constant")
+    x = np.pad(x, padding, mode="reflect" if known.margin else "constant")
     begun = np.zeros((0, width, 1), np.float32)  # What the tiles above have added to this strip.
     ends = (*rows.outputs[1:], height)
     across = list(zip(columns.starts, columns.outputs, columns.weights, strict=True))
@@ -121,19 +101,16 @@ def logit_strips(
         begun = strip[end - at :]
 
 
-def check_tiling(model: nn.Module, channels: int, *, tile: int | None, overlap: int | None) -> None:
+def check_tiling(
+    model: nn.Module, channels: int, *, tile: int | None = TILE, overlap: int | None = None
+) -> None:
     """Raises ValueError where a tile and an overlap do not fit a model."""
     if tile is not None:
-        plan(2 * tile, _geometry(model, channels), tile=tile, overlap=overlap)
-
-
-def input_side(model: nn.Module, channels: int) -> int:
-    """A height and width that the model takes. Raises ValueError where there is none."""
-    return _geometry(model, channels).legal
+        plan(2 * tile, geometry(model, channels), tile=tile, overlap=overlap)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "flips"))
-def _logits(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, flips: bool) -> jax.Array:
+def _logits(model: nn.Module, variables: Variables, x: jax.Array, flips: bool) -> jax.Array:
     """[b, h, w, c] -> [b, h', w', k] float32, averaged with the mirror image's if asked."""
     logits = model.apply(variables, x).astype(jnp.float32)
     if flips:
@@ -143,17 +120,16 @@ def _logits(model: nn.Module, variables: Mapping[str, Any], x: jax.Array, flips:
 
 
 @functools.lru_cache(maxsize=16)  # The model is traced, which takes as long as a small picture.
-def _geometry(model: nn.Module, channels: int) -> Geometry:
-    """Stride, halo and margin; a model that takes few sides only is asked which."""
+def geometry(model: nn.Module, channels: int) -> Geometry:
+    """What windows must know; the model's own ValueError where there is no side that it takes."""
     start = 2 * model.halo + model.stride  # Leaves something, whatever the margin.
     for side in range(start, start + model.stride):
         image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-        try:
+        try:  # A model that takes few sides only is asked which.
             logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+            return Geometry(model.stride, model.halo, (side - logits.shape[1]) // 2, side)
         except ValueError as error:
             refusal = error
-            continue
-        return Geometry(model.stride, model.halo, (side - logits.shape[1]) // 2, side)
     raise refusal
 
 

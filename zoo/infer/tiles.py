@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 Blend = Literal["cosine", "linear"]
+TILE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +39,18 @@ def plan(
     size: int,
     geometry: Geometry,
     *,
-    tile: int | None,
+    tile: int | None = TILE,
     overlap: int | None = None,
     blend: Blend = "cosine",
 ) -> Side:
     """Covers `size` pixels by windows of at most `tile`.
 
-    A side up to `tile` is one window of the side's own length. Where windows overlap by 2 * halo or
-    more, the pixels of each that its cut border could reach weigh nothing, and the result is that
+    A side up to `tile`, or any where `tile` is None, is one window of the side's own length.
+    `overlap` is what neighbours share at least; None is 2 * halo, or half a tile where that is
+    less. It is rounded up so that windows begin at multiples of the stride. With 2 * halo or more
+    the pixels of each window that its cut border could reach weigh nothing, and the result is that
     of the whole side; with less they fade over the whole overlap, as "cosine" or "linear". Raises
     ValueError where tile and overlap leave no room, or tile is no multiple of the stride.
-
-    Args:
-        tile: None never cuts.
-        overlap: at least so many pixels are common to neighbours; None is 2 * halo, or half a tile
-            where that is less. Rounded up so that windows begin at multiples of the stride.
     """
     stride, margin = geometry.stride, geometry.margin
     before = _up(margin, stride)
@@ -61,14 +59,12 @@ def plan(
     window = whole if tile is None else min(whole, _largest(tile, geometry))
     out = window - 2 * margin
     halo = 0 if margin else geometry.halo  # Unpadded, no border reaches the output.
-    if overlap is None:
-        overlap = min(2 * halo, out // 2)
+    overlap = min(2 * halo, out // 2) if overlap is None else overlap
     step = (out - overlap) // stride * stride
     if window < whole and not (0 <= overlap <= out // 2 and step > 0):
-        raise ValueError(
-            f"An overlap of {overlap} does not fit tiles of {window} px, whose predictions measure "
-            f"{out} px: it must be in 0..{out // 2} and leave {stride} px; give a larger tile."
-        )
+        problem = f"An overlap of {overlap} does not fit tiles of {window} px that predict {out} px"
+        needs = f"it must be in 0..{out // 2} and leave {stride} px"
+        raise ValueError(f"{problem}: {needs}; give a larger tile.")
     last = max(_up(need - window, stride), 0)
     starts = (*range(0, last, step), last) if last else (0,)
     outputs = tuple(start - before + margin for start in starts)
@@ -87,16 +83,12 @@ def _largest(tile: int, geometry: Geometry) -> int:
     if lost:
         tile -= (tile - geometry.legal) % stride
         if tile < lost + stride:
-            raise ValueError(
-                f"A tile of {tile} px is too small: this model takes {lost} px off it and "
-                f"needs {lost + stride} or more."
-            )
+            needs = f"this model takes {lost} px off it and needs {lost + stride} or more"
+            raise ValueError(f"A tile of {tile} px is too small: {needs}.")
     elif tile < 2 * stride or tile % stride:
+        needs = f"this model needs multiples of {stride}, at least {2 * stride}"
         near = max(_up(tile, stride), 2 * stride)
-        raise ValueError(
-            f"Tiles of {tile} px do not fit this model: they must be multiples of {stride}, "
-            f"{2 * stride} at least; the next is {near}."
-        )
+        raise ValueError(f"Tiles of {tile} px do not fit: {needs}; the next is {near}.")
     return tile
 
 

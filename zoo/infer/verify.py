@@ -1,42 +1,33 @@
 """Whether two pictures show the same."""
 
-import os
 from typing import Any
 
-from zoo.data.images import read_image
+from zoo.data.images import File, read_image
 from zoo.infer.embed import embed
 from zoo.infer.load import Trained
 from zoo.train.embedding import Embedding, pair_distances
 from zoo.train.logs import read_metrics
 
 
-def verify(run: Trained, a: str | os.PathLike, b: str | os.PathLike) -> dict[str, Any]:
+def verify(run: Trained, a: File, b: File) -> dict[str, Any]:
     """Compares two picture files by the threshold of equal errors on the validation split.
 
-    Returns:
-        `distance` and `threshold` in one unit (Euclidean; minus the logit where the model judges
-        pairs), `same`, whether the distance is at most the threshold, and `false_accept_rate`: the
-        share of different pairs of the validation split that the threshold takes for the same.
-
-    Raises:
-        ValueError: a picture cannot be read, the run was not trained for embeddings, or its
-            checkpoint was never evaluated on the validation split.
+    Returns `distance` and `threshold` in one unit (Euclidean; minus the logit where the model
+    judges pairs), `same`, whether the distance is at most the threshold, and `false_accept_rate`,
+    the share of different pairs of the validation split that the threshold takes for the same.
+    Raises ValueError where a picture cannot be read, the run was not trained for embeddings, or its
+    checkpoint was never evaluated on the validation split.
     """
     run.check(Embedding)
     split = run.experiment.data.validation_split
     records = (r for r in read_metrics(run.workdir) if (r["step"], r["split"]) == (run.step, split))
-    scores = next(records, None)
-    if scores is None:
+    if (scores := next(records, None)) is None:
         problem = f"{run.workdir} has no scores of step {run.step} on {split}, so no threshold"
         hint = "go on training to the next evaluation, or use the best checkpoint"
         raise ValueError(f"{problem}; {hint}.")
-    threshold = scores["eer_threshold"]
     images = [read_image(path, run.info.channels) for path in (a, b)]
     x, y = embed(run.model, run.variables, images, preprocess=run.preprocess)
     distance = float(pair_distances(run.model, run.variables, x[None], y[None])[0])
-    return {
-        "distance": distance,
-        "threshold": threshold,
-        "same": distance <= threshold,
-        "false_accept_rate": scores["eer"],
-    }
+    threshold = scores["eer_threshold"]
+    verdict = {"distance": distance, "threshold": threshold, "same": distance <= threshold}
+    return {**verdict, "false_accept_rate": scores["eer"]}

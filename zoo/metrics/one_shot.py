@@ -12,17 +12,14 @@ def one_shot_accuracy(
 
     Snell, Swersky & Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, Sec. 2;
     with one support a class its nearest neighbour. Distances are Euclidean, in float64; a query
-    as near to another class as to its own counts as wrong.
-
-    Raises:
-        ValueError: a shape or type is impossible, or a query's class has no support.
+    as near to another class as to its own counts as wrong. Raises ValueError where a shape or type
+    is impossible, or a query's class has no support.
     """
     support, support_labels = check_set("support", support, support_labels=support_labels)
     query, query_labels = check_set("query", query, query_labels=query_labels)
     if support.shape[1] != query.shape[1]:
         raise ValueError(f"support {support.shape} and query {query.shape} differ in d.")
-    lost = query_labels[~np.isin(query_labels, support_labels)]
-    if len(lost):
+    if len(lost := query_labels[~np.isin(query_labels, support_labels)]):
         raise ValueError(f"Every query's class needs a support; class {lost[0]} has none.")
     own, other = np.full((2, len(query)), np.inf)
     for label in np.unique(support_labels):
@@ -49,22 +46,20 @@ def episodes(
 
     Each draws `ways` classes, and of each `shots` supports and `queries` others to be classified.
     Classes with fewer than `shots + queries` examples are never drawn. Returns "accuracy", mean
-    over `count` episodes, and "confidence_95", 1.96 of its standard errors.
-
-    Raises:
-        ValueError: a shape or type is impossible, too few classes are left, or `count` < 2.
+    over `count` episodes, and "confidence_95", 1.96 of its standard errors. Raises ValueError where
+    a shape or type is impossible, too few classes are left, or `count` < 2.
     """
     embeddings, labels = check_set("embeddings", embeddings, labels=labels)
-    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    members = [rows for rows in members if len(rows) >= shots + queries]
+    each = shots + queries
+    classes, counts = np.unique(labels, return_counts=True)
+    members = [np.flatnonzero(labels == c) for c in classes[counts >= each]]
     if min(shots, queries) < 1 or not 1 <= ways <= len(members):
-        problem = f"shots and queries must be >= 1 and ways in 1..{len(members)}, the classes of"
-        got = f"got shots={shots}, queries={queries}, ways={ways}."
-        raise ValueError(f"{problem} shots + queries examples; {got}")
+        needs = f"must be >= 1 and ways in 1..{len(members)}, the classes of that many examples"
+        raise ValueError(f"shots and queries {needs}; got {shots=}, {queries=}, {ways=}.")
     drawn = []
     for _ in range(count):
         chosen = rng.choice(len(members), ways, replace=False)
-        rows = np.stack([rng.permutation(members[c])[: shots + queries] for c in chosen])
+        rows = np.stack([rng.permutation(members[c])[:each] for c in chosen])
         drawn.append((rows[:, :shots].ravel(), rows[:, shots:].ravel()))
     accuracy, error = _scores(embeddings, labels, drawn)
     return {"accuracy": accuracy, "confidence_95": 1.96 * error}
@@ -83,37 +78,30 @@ def within_group_runs(
     """Within-alphabet runs of Lake, Salakhutdinov & Tenenbaum, Science 350, 2015.
 
     Each of `count` runs takes one alphabet (all in turn), two of its drawers and `ways` of its
-    characters: one picture each by the first drawer as support, by the second as query.
-    "one_shot_accuracy" is the mean, "one_shot_error" 1 - it, and "one_shot_standard_error" that
-    of both, deviation / sqrt(count).
-
-    Args:
-        labels, groups, drawers: [n] integers, the character, the alphabet and who drew it. Of
-            several pictures by one drawer of one character each run draws one.
-
-    Raises:
-        ValueError: a shape or type is impossible, an alphabet has one drawer or a run's two have
-            fewer than `ways` characters in common, or `count` < 2.
+    characters: one picture each by the first drawer as support, by the second as query, drawn
+    where there are several. `labels`, `groups` and `drawers`, [n] integers, are the character, the
+    alphabet and who drew it. Returns "one_shot_accuracy", the mean, "one_shot_error", 1 - it, and
+    "one_shot_standard_error" of both, deviation / sqrt(count). Raises ValueError where a shape or
+    type is impossible, an alphabet has one drawer, a run's two have fewer than `ways` characters in
+    common, or `count` < 2.
     """
-    embeddings, labels, groups, drawers = check_set(
-        "embeddings", embeddings, labels=labels, groups=groups, drawers=drawers
-    )
-    names = np.unique(groups)
-    drawn = []
-    for run in range(count):
-        rows = rng.permutation(np.flatnonzero(groups == names[run % len(names)]))
+    integers = {"labels": labels, "groups": groups, "drawers": drawers}
+    embeddings, labels, groups, drawers = check_set("embeddings", embeddings, **integers)
+    names, drawn = np.unique(groups), []
+    for group in names[np.arange(count) % len(names)]:
+        rows = rng.permutation(np.flatnonzero(groups == group))
         two = rng.permutation(np.unique(drawers[rows]))[:2]
         first, second = (rows[drawers[rows] == drawer] for drawer in (two[0], two[-1]))
         common, i, j = np.intersect1d(labels[first], labels[second], return_indices=True)
         if len(two) < 2 or not 1 <= ways <= len(common):
-            got = f"Drawers {two} of group {names[run % len(names)]} have {len(common)} characters"
-            needs = f"a run needs two drawers and 1 <= ways <= that, got ways={ways}"
-            raise ValueError(f"{got} in common; {needs}.")
+            got = f"Drawers {two} of group {group} have {len(common)} characters in common"
+            needs = "a run needs two drawers and 1 <= ways <= that"
+            raise ValueError(f"{got}; {needs}, got {ways=}.")
         chosen = rng.permutation(len(common))[:ways]
         drawn.append((first[i[chosen]], second[j[chosen]]))
     accuracy, error = _scores(embeddings, labels, drawn)
-    scores = {"accuracy": accuracy, "error": 1.0 - accuracy, "standard_error": error}
-    return {f"one_shot_{name}": score for name, score in scores.items()}
+    names = ("one_shot_accuracy", "one_shot_error", "one_shot_standard_error")
+    return dict(zip(names, (accuracy, 1.0 - accuracy, error), strict=True))
 
 
 def _scores(x: np.ndarray, labels: np.ndarray, drawn: list) -> tuple[float, float]:

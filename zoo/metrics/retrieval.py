@@ -27,18 +27,12 @@ def retrieval_scores(
     r_precision = P(R), map_at_r = 1/R * sum of P(i) over the right i-th items, i <= R. Of equally
     near items wrong ones come first: a network that maps all to one point scores its worst.
 
-    Args:
-        embeddings, labels: [n, d] and [n] integers, the queries.
-        gallery, gallery_labels: likewise; None: each query against all the others.
-        ids, gallery_ids: integers, one a picture; an item of the query's id is not its neighbour.
-            Without a gallery `ids` alone, by default all different.
-
-    Returns:
-        "recall_at_1" ... for each of `ks`, "precision_at_1", "r_precision", "map_at_r", "queries"
-        that were counted and "queries_without_positive" in the gallery, which were left out.
-
-    Raises:
-        ValueError: a shape, type or k is impossible, or no query has a positive.
+    The queries are `embeddings` [n, d] with integer `labels` [n]; each is searched in the gallery,
+    or without one among all the others. `ids` are integers, one a picture: an item of the query's
+    id is not its neighbour. Without a gallery `ids` alone, by default all different. Returns
+    "recall_at_1" ... for each of `ks`, "precision_at_1", "r_precision", "map_at_r", "queries" that
+    were counted and "queries_without_positive" in the gallery, which were left out. Raises
+    ValueError where a shape, type or k is impossible, or no query has a positive.
     """
     if (gallery is None) != (gallery_labels is None):
         raise ValueError("gallery and gallery_labels: give both or neither.")
@@ -51,7 +45,7 @@ def retrieval_scores(
     kept = total > 0
     if not kept.any():
         raise ValueError("No query has another item of its class in the gallery; give some two.")
-    query, labels, ids, total = query[kept], labels[kept], ids[kept], total[kept]
+    query, labels, ids, total = (x[kept] for x in (query, labels, ids, total))
     first, precision, average = np.zeros((3, len(query)))
     for i, near, d2 in _nearest(query, items, ids, item_ids, np.maximum(total, max(ks))):
         right = item_labels[near] == labels[i]
@@ -62,30 +56,22 @@ def retrieval_scores(
         counted = rank <= total[i]
         precision[i] = counted.sum() / total[i]
         average[i] = (found / rank)[counted].sum() / total[i]
-    return {
-        **{f"recall_at_{k}": float(np.mean(first <= k)) for k in ks},
-        "precision_at_1": float(np.mean(first == 1)),
-        "r_precision": float(precision.mean()),
-        "map_at_r": float(average.mean()),
-        "queries": len(query),
-        "queries_without_positive": int(np.sum(~kept)),
-    }
+    scores = {f"recall_at_{k}": np.mean(first <= k) for k in ks}
+    scores |= {"precision_at_1": np.mean(first == 1)}
+    scores |= {"r_precision": precision.mean(), "map_at_r": average.mean()}
+    counts = {"queries": len(query), "queries_without_positive": int(np.sum(~kept))}
+    return {name: float(score) for name, score in scores.items()} | counts
 
 
 def neighbours(
-    embeddings: np.ndarray,
-    k: int,
-    *,
-    gallery: np.ndarray | None = None,
-    ids: np.ndarray | None = None,
-    gallery_ids: np.ndarray | None = None,
+    embeddings: np.ndarray, k: int, **search: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of each embedding, nearest first; of equally near ones the lower row first.
 
-    Arguments and errors are those of `retrieval_scores`. Returns [n, k] int64 rows of the gallery
-    (without one, of the embeddings) and [n, k] float64 distances.
+    `search` is the gallery and the ids of `retrieval_scores`, whose errors these are too. Returns
+    [n, k] int64 rows of the gallery (without one, of the embeddings) and [n, k] float64 distances.
     """
-    query, items, ids, item_ids = _sets(embeddings, (k,), gallery, ids, gallery_ids)
+    query, items, ids, item_ids = _sets(embeddings, (k,), **search)
     indices, distances = np.zeros((len(query), k), np.int64), np.zeros((len(query), k))
     for i, near, d2 in _nearest(query, items, ids, item_ids, np.full(len(query), k)):
         order = np.argsort(d2, kind="stable")[:k]
@@ -104,15 +90,14 @@ def check_set(name: str, x: np.ndarray, **integers: np.ndarray) -> list[np.ndarr
     return [x, *map(np.asarray, integers.values())]
 
 
-def _sets(embeddings, ks, gallery, ids, gallery_ids) -> tuple[np.ndarray, ...]:
+def _sets(embeddings, ks, gallery=None, ids=None, gallery_ids=None) -> tuple[np.ndarray, ...]:
     """Queries, gallery and the ids of both, checked; each of `ks` is possible for them."""
     if (gallery_ids is None) != (gallery is None or ids is None):
         raise ValueError("ids and gallery_ids: give both or neither, gallery_ids with a gallery.")
     if ids is None:
         ids = np.arange(len(embeddings))
         gallery_ids = None if gallery is None else np.full(len(gallery), -1)
-    query, ids = check_set("embeddings", embeddings, ids=ids)
-    items, item_ids = query, ids
+    items, item_ids = query, ids = check_set("embeddings", embeddings, ids=ids)
     if gallery is not None:
         items, item_ids = check_set("gallery", gallery, gallery_ids=gallery_ids)
     if query.shape[1] != items.shape[1]:

@@ -15,19 +15,14 @@ def confusion_matrix(
 ) -> jax.Array:
     """How often a pixel of class i (row) was called class j (column).
 
-    Args:
-        predictions: integers 0..num_classes-1, of any shape.
-        labels: integers of the same shape, 0..num_classes-1 or `ignore_label` (not counted).
-
+    Takes integers 0..num_classes-1 of one shape, the labels also `ignore_label` (not counted).
     Returns [k, k] int32, exact for up to 2**31 pixels; sums over batches belong in int64. Raises
     ValueError where the shapes differ, a type is not integer, or an id is neither class nor void.
     Under `jit` ids cannot be seen; there the data pipeline has refused such labels.
     """
     if predictions.shape != labels.shape:
-        raise ValueError(
-            f"confusion_matrix needs predictions and labels of one shape; got "
-            f"{predictions.shape} and {labels.shape}."
-        )
+        got = f"{predictions.shape} and {labels.shape}"
+        raise ValueError(f"confusion_matrix needs predictions and labels of one shape; got {got}.")
     for name, ids, void in (("predictions", predictions, None), ("labels", labels, ignore_label)):
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise ValueError(f"confusion_matrix needs integer {name}; got {ids.dtype}.")
@@ -53,44 +48,27 @@ def segmentation_scores(matrix: np.ndarray) -> dict[str, float | list[float]]:
         pixel_accuracy = sum t / sum n
         frequency_weighted_iou = sum (n * iou) / sum n
 
-    as in Long, Shelhamer & Darrell, CVPR 2015, Sec. 5. A ratio 0 / 0 is nan and left out of its
-    mean: a class neither there nor predicted counts in no mean, one that is predicted but not there
-    has IoU and Dice 0 but no accuracy. An empty matrix scores nan throughout.
-
-    Returns lists of k floats for "iou", "class_accuracy" and "dice", floats for the other names
-    above. Raises ValueError for a matrix that is not square, not of integers, or has a negative
-    count.
+    as in Long, Shelhamer & Darrell, CVPR 2015, Sec. 5: lists of k floats, their means and the last
+    two. A ratio 0 / 0 is nan and left out of its mean: a class neither there nor predicted counts
+    in no mean, one that is predicted but not there has IoU and Dice 0 but no accuracy. An empty
+    matrix scores nan throughout. Raises ValueError for a matrix that is not square, not of
+    integers, or has a negative count.
     """
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"segmentation_scores takes a matrix [k, k]; got {matrix.shape}.")
     if not np.issubdtype(matrix.dtype, np.integer):
         raise ValueError(f"segmentation_scores takes integer counts; got {matrix.dtype}.")
-    if matrix.size and matrix.min() < 0:
-        raise ValueError(
-            f"segmentation_scores takes counts >= 0; got {matrix.min()}. Add batches in int64."
-        )
+    if (least := matrix.min(initial=0)) < 0:
+        raise ValueError(f"segmentation_scores takes counts >= 0; got {least}: add up in int64.")
     matrix = matrix.astype(np.int64)
     hit, truth, called = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is meant to be nan.
-        iou = hit / (truth + called - hit)
-        accuracy = hit / truth
-        dice = 2 * hit / (truth + called)
-        frequency_weighted_iou = (truth * iou)[truth > 0].sum() / truth.sum()
+        iou, accuracy, dice = hit / (truth + called - hit), hit / truth, 2 * hit / (truth + called)
+        weighted = (truth * iou)[truth > 0].sum() / truth.sum()
         pixel_accuracy = hit.sum() / truth.sum()
-    return {
-        "mean_iou": _mean(iou),
-        "frequency_weighted_iou": float(frequency_weighted_iou),
-        "pixel_accuracy": float(pixel_accuracy),
-        "mean_class_accuracy": _mean(accuracy),
-        "mean_dice": _mean(dice),
-        "iou": iou.tolist(),
-        "class_accuracy": accuracy.tolist(),
-        "dice": dice.tolist(),
-    }
-
-
-def _mean(scores: np.ndarray) -> float:
-    """Mean of the numbers, nan where there is none."""
-    known = scores[~np.isnan(scores)]
-    return float(known.mean()) if known.size else float("nan")
+    ratios = {"iou": iou, "class_accuracy": accuracy, "dice": dice}
+    known = {name: ratio[~np.isnan(ratio)] for name, ratio in ratios.items()}
+    means = {f"mean_{name}": x.mean() if x.size else np.nan for name, x in known.items()}
+    totals = {**means, "frequency_weighted_iou": weighted, "pixel_accuracy": pixel_accuracy}
+    return {n: float(x) for n, x in totals.items()} | {n: x.tolist() for n, x in ratios.items()}

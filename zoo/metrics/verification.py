@@ -20,9 +20,7 @@ def verification_scores(distances: np.ndarray, same: np.ndarray) -> dict[str, fl
         accuracy, far, frr  at `threshold`
 
     Takes distances [n], finite, which may be negative (minus a verifier's logit), and bool [n].
-
-    Raises:
-        ValueError: a shape, type or distance is impossible, or all pairs are of one kind.
+    Raises ValueError where one is impossible, or all pairs are of one kind.
     """
     from sklearn.metrics import roc_auc_score  # Here, as its import takes a second.
 
@@ -55,9 +53,7 @@ def lfw_protocol(
     Huang et al., "Labeled Faces in the Wild", UMass TR 07-49, 2007: "accuracy" is the
     mean over the folds, "standard_error" their deviation / sqrt(folds). `folds` says how many,
     the pairs standing fold after fold as in LFW's list; or, [n] integers, the fold of each pair.
-
-    Raises:
-        ValueError: as `verification_scores`, also without some fold; or there are no two folds.
+    Raises ValueError as `verification_scores`, also without some fold, and for less than two folds.
     """
     distances, same = _check(distances, same)
     n, fold = len(same), np.asarray(folds)
