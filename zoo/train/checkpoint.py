@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import flax
@@ -18,53 +17,31 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from zoo.data.images import File
 from zoo.train.state import TrainState
+
+_ORBAX = logging.getLogger("absl")
 
 
 def _flat(tree: Any) -> dict[str, Any]:
-    """A pytree as {"params/down_0/conv/kernel": array}; names survive library versions."""
-    leaves = flax.traverse_util.flatten_dict(flax.serialization.to_state_dict(tree), sep="/")
-    return {name: leaf for name, leaf in leaves.items() if leaf is not None}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that a folder it was told to open read-only is read-only."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-class _KeepBest(policies.PreservationPolicy):
-    """Keeps one step for its score.
-
-    Orbax's own BestN reads a file of scores from every step when a folder is opened, so that one
-    damaged file would make all the others unreadable.
-    """
-
-    def __init__(self):
-        self.step: int | None = None
-
-    def should_preserve(self, checkpoints, *, context):
-        return [info.step == self.step for info in checkpoints]
+    """A pytree as {"params/down_0/conv/kernel": array}, its leaves in order."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 class Checkpoints:
     """The folder `checkpoints` of a workdir."""
 
-    def __init__(self, workdir: str | os.PathLike, *, read_only: bool = False):
+    def __init__(self, workdir: File, *, read_only: bool = False):
         self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
-        self._best = _KeepBest()
-        keep = policies.AnyPreservationPolicy([policies.LatestN(2), self._best])
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, read_only=read_only, create=not read_only
-        )
-        with _quiet():
-            names = ("state", "meta")
+        self._unreadable = self.folder.parent / "unreadable"
+        self._keep = policies.AnyPreservationPolicy([policies.LatestN(2)])
+        how = {"preservation_policy": self._keep, "read_only": read_only, "create": not read_only}
+        options, names = ocp.CheckpointManagerOptions(**how), ("state", "meta")
+        with contextlib.ExitStack() as quiet:
+            # Orbax would warn that a folder it was told to open read-only is read-only.
+            quiet.callback(_ORBAX.setLevel, _ORBAX.level)
+            _ORBAX.setLevel(logging.ERROR)
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
 
     def steps(self) -> list[int]:
@@ -77,10 +54,13 @@ class Checkpoints:
         `meta` is JSON; its "best" is None or {"step": ..., "score": ...}, the step to keep. Raises
         OSError or ValueError of the save before, such as a full disk.
         """
-        self._best.step = meta["best"] and meta["best"]["step"]
-        arrays, meta = ocp.args.StandardSave(_flat(state)), ocp.args.JsonSave(meta)
-        args = ocp.args.Composite(state=arrays, meta=meta)
-        self._manager.save(int(state.step), args=args, force=True)
+        if meta["best"]:
+            # Not Orbax's BestN: it reads a file of scores from every step when a folder is opened,
+            # so that one damaged file would make all the others unreadable.
+            best = policies.CustomSteps([meta["best"]["step"]])
+            self._keep.policies = [policies.LatestN(2), best]
+        items = {"state": ocp.args.StandardSave(_flat(state)), "meta": ocp.args.JsonSave(meta)}
+        self._manager.save(int(state.step), args=ocp.args.Composite(**items), force=True)
 
     def read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays by flat name, and the meta, of a step. Raises whatever Orbax does."""
@@ -106,18 +86,17 @@ class Checkpoints:
                 continue
             return _fill(target, arrays, self.folder / str(step)), meta, passed
         if passed:
-            raise ValueError(
-                f"No checkpoint in {self.folder} can be read: {'; '.join(passed)}. They now lie in "
-                f"{self.folder.parent / 'unreadable'}; launch with another --workdir to begin anew."
-            )
+            problem = f"No checkpoint in {self.folder} can be read: {'; '.join(passed)}"
+            hint = "launch with another --workdir to begin anew"
+            raise ValueError(f"{problem}. They now lie in {self._unreadable}; {hint}.")
         return None
 
     def _set_aside(self, step: int) -> None:
-        aside = self.folder.parent / "unreadable"
         if jax.process_index() == 0:
-            aside.mkdir(exist_ok=True)
-            taken = len(list(aside.glob(f"{step}*")))
-            (self.folder / str(step)).rename(aside / (f"{step}-{taken}" if taken else str(step)))
+            self._unreadable.mkdir(exist_ok=True)
+            taken = len(list(self._unreadable.glob(f"{step}*")))
+            name = f"{step}-{taken}" if taken else str(step)
+            (self.folder / str(step)).rename(self._unreadable / name)
         self._manager.reload()
 
     def wait(self) -> None:
@@ -137,24 +116,21 @@ def _first_line(error: Exception) -> str:
 def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any:
     """`target` with the arrays of a checkpoint in its leaves; every name, shape and dtype fits."""
     leaves = _flat(target)
-    for name in sorted(leaves.keys() | arrays.keys()):
-        ours, saved = (
-            f"{x[name].dtype}{list(x[name].shape)}" if name in x else "nothing"
-            for x in (leaves, arrays)
-        )
+    here, there = (
+        {name: f"{x.dtype}{list(x.shape)}" for name, x in tensors.items()}
+        for tensors in (leaves, arrays)
+    )
+    for name in sorted(here.keys() | there.keys()):
+        ours, saved = here.get(name, "nothing"), there.get(name, "nothing")
         if ours != saved:
-            raise ValueError(
-                f"{where} does not fit the model: {name} is {saved} there and {ours} here; "
-                f"use the experiment it was trained with, or another --workdir."
-            )
-    tree = flax.serialization.to_state_dict(target)
-    tree = flax.traverse_util.flatten_dict(tree, keep_empty_nodes=True, sep="/")
-    tree = flax.traverse_util.unflatten_dict({**tree, **arrays}, sep="/")
-    return flax.serialization.from_state_dict(target, tree)
+            problem = f"{where} does not fit the model: {name} is {saved} there and {ours} here"
+            hint = "use the experiment it was trained with, or another --workdir"
+            raise ValueError(f"{problem}; {hint}.")
+    return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in leaves])
 
 
 def load_variables(
-    workdir: str | os.PathLike, *, which: Literal["best", "latest"] = "best"
+    workdir: File, *, which: Literal["best", "latest"] = "best"
 ) -> tuple[dict[str, Any], int]:
     """The variables to predict with, from a workdir: averaged parameters where it keeps them.
 
@@ -175,10 +151,9 @@ def load_variables(
             step = meta["best"]["step"]
             arrays, _ = checkpoints.read(step)
     except Exception as error:
-        raise ValueError(
-            f"{folder / str(step)} cannot be read ({_first_line(error)}); launch the run again: it "
-            f"goes on from the last checkpoint that can."
-        ) from error
+        problem = f"{folder / str(step)} cannot be read ({_first_line(error)})"
+        hint = "launch the run again: it goes on from the last checkpoint that can"
+        raise ValueError(f"{problem}; {hint}.") from error
     finally:
         checkpoints.close()
     tree = flax.traverse_util.unflatten_dict(arrays, sep="/")
@@ -188,12 +163,12 @@ def load_variables(
     return variables, step
 
 
-def check_fits(target: Any, found: Any, where: str | os.PathLike) -> None:
+def check_fits(target: Any, found: Any, where: File) -> None:
     """Raises ValueError naming the first tensor of `found` that is not as in `target`."""
     _fill(target, _flat(found), where)
 
 
-def adopt(variables: dict[str, Any], source: str | os.PathLike) -> dict[str, Any]:
+def adopt(variables: dict[str, Any], source: File) -> dict[str, Any]:
     """Fresh `variables` with every tensor replaced by that of another run's workdir.
 
     Raises ValueError for the first of another name or shape, and where `source` holds no run.

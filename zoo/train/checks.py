@@ -4,7 +4,6 @@ Both write nothing. They are the first steps of Karpathy's "A Recipe for Trainin
 (2019): verify the loss at initialisation, overfit one batch.
 """
 
-import dataclasses
 import json
 
 import jax
@@ -27,30 +26,29 @@ def dry_run(name: str, experiment: Experiment, layout: Layout) -> list[str]:
     validation = run.source(experiment.data.validation_split)
     batch = run.train_items()[0]
     state = run.initial_state()
-    examples, size = len(run.train_source), experiment.data.batch_size
+    examples, size, steps = len(run.train_source), experiment.data.batch_size, experiment.steps
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    naive = run.task.initial_loss()
+    epochs = f"{steps * size / examples:.1f} epochs of {examples / size:.1f} steps"
+    devices = f"{layout.count} {jax.default_backend()} device(s) by {layout.how}"
     shapes = ", ".join(f"{k} {x.dtype}{list(x.shape)}" for k, x in batch.items())
+    naive = run.task.initial_loss()
+    theory = "" if naive is None else f"; a network that knows nothing: {naive:.4f}"
     return [
         json.dumps({"name": name, **config.to_dict(experiment)}, indent=2),
         f"{parameters:,} parameters",
-        f"{examples:,} training and {len(validation):,} validation examples; {experiment.steps:,} "
-        f"steps of {size} are {experiment.steps * size / examples:.1f} epochs of "
-        f"{examples / size:.1f} steps",
-        f"{layout.count} {jax.default_backend()} device(s) by {layout.how}; the first batch of a "
-        f"process: {shapes}",
-        f"initial loss {_initial_loss(run, state, batch):.4f}"
-        + ("" if naive is None else f"; a network that knows nothing: {naive:.4f}"),
+        f"{examples:,} training and {len(validation):,} validation examples; "
+        f"{steps:,} steps of {size} are {epochs}",
+        f"{devices}; the first batch of a process: {shapes}",
+        f"initial loss {_initial_loss(run, state, batch):.4f}{theory}",
     ]
 
 
 def _initial_loss(run: Run, state, batch) -> float:
     """The loss of one training batch before any step, without dropout."""
-    model, task = run.experiment.model, run.task
 
     def loss(variables, batch):
-        outputs = model.apply(variables, *task.inputs(batch))
-        return mean(*apply_loss(task, outputs, batch)[:2])
+        outputs = run.experiment.model.apply(variables, *run.task.inputs(batch))
+        return mean(*apply_loss(run.task, outputs, batch)[:2])
 
     return float(jax.jit(loss)(state.variables(), batch))
 
@@ -59,37 +57,28 @@ def overfit(experiment: Experiment, count: int, layout: Layout) -> tuple[bool, l
     """Trains on one fixed batch of `count` examples, without augmentation or dropout.
 
     The learning rate is constant and label smoothing off, so that nothing keeps the loss from 0.
-    Raises ValueError where `count` is not positive or does not divide by the devices.
-
-    Returns:
-        Whether the loss fell below 5 % of that of a network that knows nothing (where theory does
-        not tell it, of the untrained one), and lines with the loss on the way.
+    Returns whether it fell below 5 % of that of a network that knows nothing (where theory does not
+    tell it, of the untrained one), and lines with the loss on the way. Raises ValueError where
+    `count` is not positive or does not divide by the devices.
     """
-    data = dataclasses.replace(experiment.data, batch_size=count, augment=Augment())
-    rule = dataclasses.replace(experiment.optimizer, schedule="constant", accumulate=1, ema=0.0)
-    model, task = experiment.model, experiment.task
-    model = fields.set_everywhere(model, "dropout_rate", 0.0)
-    if hasattr(task, "label_smoothing"):
-        task = dataclasses.replace(task, label_smoothing=0.0)
-    experiment = dataclasses.replace(experiment, data=data, optimizer=rule, model=model, task=task)
+    changes = {"batch_size": count, "augment": Augment(), "dropout_rate": 0.0, "ema": 0.0}
+    changes |= {"schedule": "constant", "accumulate": 1, "label_smoothing": 0.0}
+    for name, value in changes.items():
+        experiment = fields.set_everywhere(experiment, name, value)
     run = Run(experiment, layout)
     batch, state = run.train_items()[0], run.initial_state()
     naive = run.task.initial_loss() or _initial_loss(run, state, batch)
-    state, target = layout.put(state), OVERFITTED * naive
-    lines = []
+    state, target, lines = layout.put(state), OVERFITTED * naive, []
     for step in range(1, experiment.steps + 1):
         state, metrics = run.train_step(state, layout.split(batch))
         loss = float(metrics["loss"])
         if not np.isfinite(loss):
             return False, [*lines, f"The loss became {loss} at step {step}: lower the rate."]
-        done = loss < target
-        if done or step == experiment.steps or step & (step - 1) == 0:
+        if loss < target or step == experiment.steps or step & (step - 1) == 0:
             lines.append(f"step {step}: loss {loss:.4f}")
-        if done:
-            return True, [
-                *lines,
-                f"The loss goes to zero on {count} example(s): below {target:.4f}.",
-            ]
+        if loss < target:
+            good = f"The loss goes to zero on {count} example(s): below {target:.4f}."
+            return True, [*lines, good]
     return False, [
         *lines,
         f"The loss did NOT go to zero on {count} example(s): {loss:.4f} after {step} steps, and "

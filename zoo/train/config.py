@@ -11,7 +11,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 from zoo.data.config import Data
-from zoo.data.images import write_atomically
+from zoo.data.images import File, write_atomically
 from zoo.data.info import Info
 from zoo.train import fields
 
@@ -98,9 +98,7 @@ def from_dict(values: dict[str, Any]) -> Experiment:
     return fields.decode(values, "", Experiment)
 
 
-def write_experiment(
-    workdir: str | os.PathLike, name: str, experiment: Experiment, info: Info
-) -> None:
+def write_experiment(workdir: File, name: str, experiment: Experiment, info: Info) -> None:
     """Writes experiment.json: `name`, all fields and `info`; ValueError if it cannot be written."""
     values = {"name": name, **to_dict(experiment), "info": dataclasses.asdict(info)}
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
@@ -108,12 +106,11 @@ def write_experiment(
         os.makedirs(workdir, exist_ok=True)
         write_atomically(pathlib.Path(workdir) / FILE, text.encode())
     except OSError as error:
-        raise ValueError(
-            f"The workdir {workdir} cannot be written ({error.strerror}); choose another --workdir."
-        ) from error
+        problem = f"The workdir {workdir} cannot be written ({error.strerror})"
+        raise ValueError(f"{problem}; choose another --workdir.") from error
 
 
-def read_experiment(workdir: str | os.PathLike) -> tuple[str, Experiment, Info]:
+def read_experiment(workdir: File) -> tuple[str, Experiment, Info]:
     """The name, experiment and info of a workdir; ValueError for no or a bad experiment.json."""
     path = pathlib.Path(workdir) / FILE
     if not path.is_file():
@@ -127,7 +124,7 @@ def read_experiment(workdir: str | os.PathLike) -> tuple[str, Experiment, Info]:
 
 
 def check_same(
-    workdir: str | os.PathLike, name: str, experiment: Experiment, *, evaluating: bool = False
+    workdir: File, name: str, experiment: Experiment, *, evaluating: bool = False
 ) -> None:
     """Refuses a workdir of another experiment: a ValueError that names each field that differs.
 
@@ -138,9 +135,8 @@ def check_same(
         return
     old_name, old, _ = read_experiment(workdir)
     if old_name != name:
-        raise ValueError(
-            f"{workdir} holds the experiment {old_name!r}, not {name!r}; choose another --workdir."
-        )
+        problem = f"{workdir} holds the experiment {old_name!r}, not {name!r}"
+        raise ValueError(f"{problem}; choose another --workdir.")
     before, now = (flatten_dict(to_dict(e), sep=".") for e in (old, experiment))
     listed = tuple(f"{name}." for name in (FIXED if evaluating else FREE))
     changed = [
@@ -150,7 +146,5 @@ def check_same(
     ]
     if changed:
         free = "" if evaluating else f", change nothing but {', '.join(FREE)}"
-        raise ValueError(
-            f"{workdir} was trained otherwise: {'; '.join(changed)}. "
-            f"Set them back{free}, or choose another --workdir."
-        )
+        problem = f"{workdir} was trained otherwise: {'; '.join(changed)}"
+        raise ValueError(f"{problem}. Set them back{free}, or choose another --workdir.")

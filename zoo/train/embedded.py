@@ -1,7 +1,5 @@
 """A split as points, a network's embeddings or the pixels themselves, and how they score."""
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,16 +14,27 @@ WAYS = 20  # Of a one-shot run; smaller alphabets take no part.
 Gallery = tuple[np.ndarray, LabelledSource]  # Points [m, d] and their pictures.
 
 
-@dataclasses.dataclass(frozen=True)
 class Embedded:
-    """A split's points, and its pairs."""
+    """A split's points, [n, d] float32, and the pairs by which it is verified.
 
-    points: np.ndarray  # [n, d] float32.
-    source: LabelledSource
-    pairs: tuple[np.ndarray, np.ndarray]  # Places [m] of the pairs that are verified,
-    distances: np.ndarray  # how far apart each is, [m],
-    same: np.ndarray  # and whether it is of one class, [m] bool.
-    gallery: Gallery | None = None  # What is searched in; the split itself by default.
+    Those are all or, above `ALL_PAIRS` pictures, the ones of `make_pairs`: `pairs` holds two arrays
+    [m] of places, `distances` [m] how far apart they are, `same` [m] whether they are of one class.
+    `distance` takes [m, d] and [m, d] and gives [m].
+    """
+
+    def __init__(self, points, source: LabelledSource, gallery: Gallery | None, distance):
+        if len(source) <= ALL_PAIRS:
+            i, j = np.triu_indices(len(source), 1)
+        else:
+            i, j, _ = make_pairs(source.labels, np.random.default_rng(0))
+        self.points, self.source, self.gallery = points, source, gallery
+        self.pairs, self.same = (i, j), source.labels[i] == source.labels[j]
+        self.distances = distance(points[i], points[j])
+
+    @property
+    def searched(self) -> Gallery:
+        """What is searched in: the gallery or, where there is none, the split itself."""
+        return self.gallery or (self.points, self.source)
 
     def search(self) -> dict[str, Any]:
         """The arguments of `neighbours` that tell what is searched in."""
@@ -40,16 +49,12 @@ class Embedded:
 
     def scores(self) -> dict[str, Any]:
         """Retrieval, verification and, where drawers are known, one-shot runs."""
-        source, search = self.source, self.search()
-        most = len(self.points) - 1  # Leaving one out, the nearest n - 1 are all there are.
-        if self.gallery is not None:
-            most = len(self.gallery[0]) - 1
-            search["gallery_labels"] = self.gallery[1].labels
-        ks = [k for k in (1, 5) if k <= most]
-        found = {
-            **retrieval_scores(self.points, source.labels, ks, **search),
-            **verification_scores(self.distances, self.same),
-        }
+        source, search, (points, searched) = self.source, self.search(), self.searched
+        if search:
+            search["gallery_labels"] = searched.labels
+        ks = [k for k in (1, 5) if k < len(points)]  # Leaving one out, one less are all there are.
+        found = retrieval_scores(self.points, source.labels, ks, **search)
+        found |= verification_scores(self.distances, self.same)
         if source.drawers is not None:
             groups = np.unique(source.groups)
             sizes = [len(np.unique(source.labels[source.groups == g])) for g in groups]
@@ -61,24 +66,6 @@ class Embedded:
         return found
 
 
-def embedded(
-    points: np.ndarray,
-    source: LabelledSource,
-    gallery: Gallery | None,
-    distance: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> Embedded:
-    """Chooses the pairs and measures them: all, or those of `make_pairs` where they are too many.
-
-    `distance` takes [m, d] and [m, d] and gives [m].
-    """
-    if len(source) <= ALL_PAIRS:
-        i, j = np.triu_indices(len(source), 1)
-    else:
-        i, j, _ = make_pairs(source.labels, np.random.default_rng(0))
-    same = source.labels[i] == source.labels[j]
-    return Embedded(points, source, (i, j), distance(points[i], points[j]), same, gallery)
-
-
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """[m, d] and [m, d] -> [m]."""
     return np.linalg.norm(x - y, axis=1)
@@ -86,14 +73,12 @@ def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def baseline(results: Embedded) -> str:
     """What raw pixels score, in words; none where the pictures differ in size."""
-    points = []
     sources = [results.source] if results.gallery is None else [results.source, results.gallery[1]]
-    for source in sources:
-        images = [source[i]["image"] for i in range(len(source))]
-        points.append([image.ravel().astype(np.float32) / 255 for image in images])
-    if len({len(point) for part in points for point in part}) > 1:
+    images = [[source[i]["image"] for i in range(len(source))] for source in sources]
+    if len({image.shape for part in images for image in part}) > 1:
         return ""
-    gallery = None if results.gallery is None else (np.stack(points[1]), results.gallery[1])
-    scores = embedded(np.stack(points[0]), results.source, gallery, euclidean).scores()
+    points, *found = (np.reshape(part, (len(part), -1)) / np.float32(255) for part in images)
+    gallery = (found[0], results.gallery[1]) if found else None
+    scores = Embedded(points, results.source, gallery, euclidean).scores()
     shown = [k for k in ("recall_at_1", "eer", "one_shot_accuracy") if k in scores]
     return " Raw pixels: " + ", ".join(f"{name} {scores[name]:.4f}" for name in shown) + "."

@@ -25,17 +25,17 @@ from zoo.data.mining import mine_triplets_offline
 from zoo.data.pairs import Rows, make_pairs
 from zoo.data.tuples import MoreClasses, picture_batches, tuple_batches
 from zoo.train import embedding_figures, fields
-from zoo.train.embedded import Embedded, baseline, embedded, euclidean
+from zoo.train.embedded import Embedded, baseline, euclidean
 from zoo.train.task import Task
 
+TRIPLET = ("anchor", "positive", "negative")
 # What the first arguments of a loss say of its rows.
 KINDS = {
     ("embeddings", "labels"): "classes",
     ("x", "y", "same"): "pairs",
     ("logits", "same"): "verdicts",
-    ("anchor", "positive", "negative"): "triplets",
+    TRIPLET: "triplets",
 }
-TRIPLET = ("anchor", "positive", "negative")
 GIVEN = ("valid", "anchors")  # By the task itself.
 COLLAPSED = 0.5  # Of the margin: a batch of less spread is near one point.
 
@@ -63,20 +63,17 @@ class Embedding:
         fields.check_types(self)
         known = [name for name in dir(zoo.losses) if _kind(name)]
         if self.loss not in known:
-            raise ValueError(
-                f"task.loss {self.loss!r} is no loss of embeddings{nearest(self.loss, known)}; "
-                f"there are {', '.join(known)}."
-            )
+            problem = f"task.loss {self.loss!r} is no loss of embeddings"
+            there = f"there are {', '.join(known)}"
+            raise ValueError(f"{problem}{nearest(self.loss, known)}; {there}.")
         signature = inspect.signature(getattr(zoo.losses, self.loss))
         names = [n for n, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY]
         try:
             signature.bind(*signature.parameters.keys() - names, **self.options)
         except TypeError as error:
-            raise ValueError(
-                f"task.options of {self.loss}: {error}; it takes "
-                f"{', '.join(n for n in names if n not in GIVEN)}, as in "
-                f"--set task.options.margin=0.2."
-            ) from error
+            taken = ", ".join(name for name in names if name not in GIVEN)
+            hint = f"it takes {taken}, as in --set task.options.margin=0.2"
+            raise ValueError(f"task.options of {self.loss}: {error}; {hint}.") from error
         for name in ("images_per_class", "renew_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"task.{name} must be at least 1; got {getattr(self, name)}.")
@@ -86,19 +83,17 @@ class Embedding:
         source = open_labelled(data.name, split, **data.opening())
         counts = np.unique(source.labels, return_counts=True)[1]
         if max(counts, default=0) < 2 or len(counts) < 2:
-            raise ValueError(
-                f"The split {split!r} of {data.name} has {len(source)} pictures of {len(counts)} "
-                f"classes, and pairs of the same and of different ones are needed: choose another."
-            )
+            has = f"{len(source)} pictures of {len(counts)} classes"
+            needed = "pairs of the same and of different ones are needed: choose another"
+            raise ValueError(f"The split {split!r} of {data.name} has {has}, and {needed}.")
         return source
 
     def bind(self, info: Info, train: Sequence | None = None) -> "BoundEmbedding":
         """The task for a data set. Raises ValueError where its headline cannot be scored."""
         if self.headline == "one_shot_accuracy" and getattr(train, "drawers", 0) is None:
-            raise ValueError(
-                f"task.headline=one_shot_accuracy needs to know who drew a picture, which "
-                f"{info.name} does not tell; choose recall_at_1 or roc_auc."
-            )
+            problem = f"needs to know who drew a picture, which {info.name} does not tell"
+            hint = "choose recall_at_1 or roc_auc"
+            raise ValueError(f"task.headline={self.headline} {problem}; {hint}.")
         return BoundEmbedding(self, info)
 
 
@@ -107,40 +102,20 @@ def _kind(name: str) -> str | None:
     function = getattr(zoo.losses, name)
     if not inspect.isfunction(function) or name.endswith("_mask"):
         return None
-    names = inspect.signature(function).parameters
-    return next(
-        (kind for first, kind in KINDS.items() if tuple(names)[: len(first)] == first), None
-    )
+    names = tuple(inspect.signature(function).parameters)
+    return next((kind for first, kind in KINDS.items() if names[: len(first)] == first), None)
 
 
-@dataclasses.dataclass(frozen=True)
 class BoundEmbedding(Task):
     """The task for one data set."""
 
-    config: Embedding
-    info: Info
-
     use = "verify {workdir} ONE_PICTURE ANOTHER"
 
-    @property
-    def headline(self) -> str:
-        return self.config.headline
-
-    @functools.cached_property
-    def kind(self) -> str:
-        return _kind(self.config.loss)
-
-    @property
-    def mines(self) -> bool:
-        return self.kind == "classes"
-
-    @property
-    def renew_every(self) -> int:
-        return self.config.renew_every if self.kind == "triplets" else 0
-
-    @functools.cached_property
-    def _loss(self) -> Callable:
-        return functools.partial(getattr(zoo.losses, self.config.loss), **self.config.options)
+    def __init__(self, config: Embedding, info: Info):
+        self.config, self.info, self.kind = config, info, _kind(config.loss)
+        self.headline, self.mines = config.headline, self.kind == "classes"
+        self.renew_every = config.renew_every if self.kind == "triplets" else 0
+        self._loss = functools.partial(getattr(zoo.losses, config.loss), **config.options)
 
     def check_model(self, model: Any) -> None:
         """Raises ValueError where the model is none of embeddings, or gives no verdict."""
@@ -157,37 +132,30 @@ class BoundEmbedding(Task):
 
     def train_batches(self, source, data, preprocess, *, seed, mined=None, **where):
         source = self._classed(source)
-        places = self._places(source.labels, data.batch_size, seed, mined)
-        return tuple_batches(source, places, data, preprocess, seed=seed, **where)
+        row = self._row(source.labels, data.batch_size, seed, mined)
+        return tuple_batches(source, row, data, preprocess, seed=seed, **where)
 
     def _classed(self, source: Sequence) -> Sequence:
         """The training pictures with the classes they are trained by."""
         turns, pictures = self.config.turn_classes, self.config.picture_classes
-        if turns or pictures:
-            return MoreClasses(source, turns=turns, pictures=pictures)
-        return source
+        return MoreClasses(source, turns=turns, pictures=pictures)
 
-    def _places(self, labels, batch_size: int, seed: int, mined) -> Callable[[int], Sequence[int]]:
+    def _row(self, labels, batch_size: int, seed: int, mined) -> Callable[[int], Sequence[int]]:
+        """The function that tells which pictures a row of the training holds, by their places."""
         if self.kind == "classes":
             k = self.config.images_per_class
             if batch_size % k:
-                raise ValueError(
-                    f"data.batch_size={batch_size} does not divide by "
-                    f"task.images_per_class={k}; {max(batch_size // k, 2) * k} does."
-                )
-            p, short = batch_size // k, self.config.short
-            plan = class_balanced_batches(
-                labels, classes_per_batch=p, examples_per_class=k, seed=seed, short=short
-            )
+                problem = f"data.batch_size={batch_size} does not divide by task.images_per_class="
+                raise ValueError(f"{problem}{k}; {max(batch_size // k, 2) * k} does.")
+            sizes = {"classes_per_batch": batch_size // k, "examples_per_class": k}
+            plan = class_balanced_batches(labels, seed=seed, short=self.config.short, **sizes)
             batch = functools.lru_cache(maxsize=4)(plan.__getitem__)
             return lambda row: batch(row // batch_size)[row % batch_size, None]
         if self.kind == "triplets":
             # Before the first mining only the shapes are asked for.
-            mined = mined or dict.fromkeys(TRIPLET, np.zeros(1, int))
-            triplets = [mined[name] for name in TRIPLET]
+            triplets = [mined[name] if mined else np.zeros(1, int) for name in TRIPLET]
             return Rows(lambda rng: triplets, len(triplets[0]), seed).row
-        plan = Rows(functools.partial(make_pairs, labels), 2 * len(labels), seed)
-        return lambda row: plan.row(row)[:2]
+        return Rows(lambda rng: make_pairs(labels, rng)[:2], 2 * len(labels), seed).row
 
     eval_batches = staticmethod(picture_batches)
 
@@ -203,13 +171,11 @@ class BoundEmbedding(Task):
         label, valid = batch["label"], batch["weight"] > 0
         if self.kind == "classes":
             return self._loss(outputs, label[:, 0], valid=valid, anchors=anchors)
-        parts = [outputs]
-        if self.kind != "verdicts":
-            rows = outputs.reshape(*label.shape, -1)
-            parts = [rows[:, i] for i in range(label.shape[1])]
-        if self.kind != "triplets":
-            parts.append(label[:, 0] == label[:, 1])
-        return self._loss(*parts, valid=valid)
+        if self.kind == "verdicts":
+            return self._loss(outputs, label[:, 0] == label[:, 1], valid=valid)
+        points = outputs.reshape(*label.shape, -1).swapaxes(0, 1)
+        same = [label[:, 0] == label[:, 1]] if self.kind == "pairs" else []
+        return self._loss(*points, *same, valid=valid)
 
     def monitor(self, outputs: jax.Array, batch, weights: jax.Array, anchors, across) -> dict:
         """This device's spread of embeddings and, for batch-all, what share is active."""
@@ -222,10 +188,9 @@ class BoundEmbedding(Task):
         centre = across(own.sum(0)) / across(rows)
         sums = {"rows": rows, "square": jnp.square(own - centre).sum()}
         if self.config.loss == "batch_all_triplet":
+            labels, valid = batch["label"][:, 0], batch["weight"] > 0
             sums["active"] = weights.sum()
-            sums["triplets"] = zoo.losses.num_triplets(
-                batch["label"][:, 0], valid=batch["weight"] > 0, anchors=anchors
-            )
+            sums["triplets"] = zoo.losses.num_triplets(labels, valid=valid, anchors=anchors)
         return sums
 
     def metrics(self, sums: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -239,29 +204,23 @@ class BoundEmbedding(Task):
 
     def warning(self, metrics: Mapping[str, float]) -> str | None:
         """Of a collapse: all pictures near one point, where a triplet's loss is the margin."""
-        margin, spread = self.config.options.get("margin"), metrics.get("embedding_spread")
-        if not margin or spread is None:
-            return None
-        if spread > COLLAPSED * margin or metrics["loss"] < 0.95 * margin:
+        margin, spread = self.config.options.get("margin"), metrics.get("embedding_spread", np.inf)
+        if not margin or spread > COLLAPSED * margin or metrics["loss"] < 0.95 * margin:
             return None
         return (
-            f"the embeddings have shrunk to a point (their spread is {spread:.2g}) and the loss "
-            f"is stuck at the margin, {margin:g}. What helps: another optimizer.learning_rate or "
-            f"a longer optimizer.warmup_steps, task.loss=batch_all_triplet or "
+            f"the embeddings have shrunk to a point (their spread is {spread:.2g}) and the loss is "
+            f"stuck at the margin, {margin:g}. What helps: another optimizer.learning_rate, a "
+            f"longer optimizer.warmup_steps, task.loss=batch_all_triplet or "
             f"batch_semi_hard_triplet, less dropout, model.normalize=true."
         )
 
     def mine(self, run, variables, seed: Sequence[int]) -> dict[str, np.ndarray]:
         """Triplets of the whole training split."""
-        source = self._classed(run.train_source)
-        triplets = mine_triplets_offline(
-            run.embeddings(variables, source),
-            source.labels,
-            np.random.default_rng(seed),
-            kind=self.config.mining,
-            margin=self.config.options["margin"],
-            squared=True,  # As the loss has them.
-        )
+        source, rng = self._classed(run.train_source), np.random.default_rng(seed)
+        how = {"kind": self.config.mining, "margin": self.config.options["margin"]}
+        points = run.embeddings(variables, source)
+        # Of squared distances, as the loss has them.
+        triplets = mine_triplets_offline(points, source.labels, rng, squared=True, **how)
         return dict(zip(TRIPLET, triplets, strict=True))
 
     def results(self, run, variables, split: str) -> Embedded:
@@ -271,7 +230,7 @@ class BoundEmbedding(Task):
             searched = run.source(self.config.gallery)
             gallery = (run.embeddings(variables, searched), searched)
         distance = functools.partial(pair_distances, run.experiment.model, variables)
-        return embedded(run.embeddings(variables, source), source, gallery, distance)
+        return Embedded(run.embeddings(variables, source), source, gallery, distance)
 
     def scores(self, results: Embedded) -> dict[str, Any]:
         return results.scores()

@@ -5,26 +5,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from zoo.data.images import read_image
+from zoo.data.images import File, read_image
+from zoo.data.info import Info
 from zoo.metrics import neighbours, verification_scores
-from zoo.train.figures import HUES, curves, save
+from zoo.train.figures import HUES, curves, save, tidy
 
 MAPPED = 1000  # Pictures in the map; more would hide one another.
 SHOWN, NEIGHBOURS = 8, 6  # Rows and columns of the pictures.
-RIGHT, WRONG = "#228833", "#CC1E3C"
+RIGHT, WRONG, PLAIN = "#228833", "#CC1E3C", "0.6"
+
+Scores = Mapping[str, Any]
 
 
-def draw(
-    results, records: Sequence[Mapping[str, Any]], folder: pathlib.Path, *, score: str
-) -> np.ndarray:
+def draw(results, records: Sequence[Scores], folder: pathlib.Path, *, score: str) -> np.ndarray:
     """Writes all figures of an `Embedded` split into a folder; returns the map, [h, w, 3] uint8."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = results.source
-    verified = verification_scores(results.distances, results.same)
     curves(records, folder / "curves.png", score=score)
+    source, verified = results.source, verification_scores(results.distances, results.same)
     distances(results.distances, results.same, verified, folder / "distances.png")
     roc(results.distances, results.same, verified, folder / "roc.png")
     rows = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).astype(int)
@@ -34,7 +33,7 @@ def draw(
     return read_image(folder / "map.png", 3)
 
 
-def embedding_map(embeddings: np.ndarray, labels: np.ndarray, info, path) -> None:
+def embedding_map(embeddings: np.ndarray, labels: np.ndarray, info: Info, path: File) -> None:
     """Draws embeddings in the plane by t-SNE, van der Maaten and Hinton, JMLR 2008.
 
     Neighbours stay neighbours; distances between far groups mean nothing. Ten classes at most are
@@ -48,97 +47,85 @@ def embedding_map(embeddings: np.ndarray, labels: np.ndarray, info, path) -> Non
     x = x + 1e-9 * np.random.default_rng(0).normal(size=x.shape)
     perplexity = min(30, (len(x) - 1) / 3)
     place = TSNE(perplexity=perplexity, init="random", random_state=0).fit_transform(x)
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.subplots()
+    axes = Figure(figsize=(7, 6), layout="constrained").subplots()
     classes, counts = np.unique(labels, return_counts=True)
     coloured = classes[np.argsort(-counts, kind="stable")[:10]]
-    rest = ~np.isin(labels, coloured)
-    if rest.any():
+    if (rest := ~np.isin(labels, coloured)).any():
         axes.scatter(*place[rest].T, s=10, color="0.8", label="others")
     for hue, marker, cls in zip(HUES * 2, "o" * 5 + "^" * 5, sorted(coloured), strict=False):
-        at = place[labels == cls]
-        axes.scatter(*at.T, s=14, color=hue, marker=marker, label=info.class_names[cls])
+        style = {"s": 14, "color": hue, "marker": marker, "label": info.class_names[cls]}
+        axes.scatter(*place[labels == cls].T, **style)
     axes.set(title=f"{len(x)} pictures by t-SNE", xticks=[], yticks=[])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
-    save(figure, path)
+    save(axes.figure, path)
 
 
-def distances(distance: np.ndarray, same: np.ndarray, verified: Mapping[str, float], path) -> None:
+def distances(distance: np.ndarray, same: np.ndarray, verified: Scores, path: File) -> None:
     """Draws how distances of same and different pairs spread, and the threshold of equal errors."""
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
-    axes = figure.subplots()
+    axes = Figure(figsize=(7, 3.8), layout="constrained").subplots()
     edges = np.histogram_bin_edges(distance, 60)
     for chosen, hue, name in ((same, HUES[0], "same"), (~same, HUES[1], "different")):
         axes.hist(distance[chosen], edges, density=True, alpha=0.6, color=hue, label=name)
     threshold = verified["eer_threshold"]
     axes.axvline(threshold, color="black", linewidth=1, label=f"equal errors, at {threshold:.3g}")
     axes.set(xlabel="distance", ylabel="density", title=f"{len(distance):,} pairs")
-    _finished(figure, axes, path)
+    tidy(axes)
+    save(axes.figure, path)
 
 
-def roc(distance: np.ndarray, same: np.ndarray, verified: Mapping[str, float], path) -> None:
+def roc(distance: np.ndarray, same: np.ndarray, verified: Scores, path: File) -> None:
     """Draws accepted same pairs over accepted different pairs, and where both errors are equal."""
     from sklearn.metrics import roc_curve
 
     far, tar, _ = roc_curve(same, -distance)
-    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
-    axes = figure.subplots()
+    axes = Figure(figsize=(4.8, 4.6), layout="constrained").subplots()
     axes.plot(far, tar, color=HUES[0], label=f"area {verified['roc_auc']:.4f}")
     eer = verified["eer"]
     axes.plot(eer, 1 - eer, "o", color=HUES[1], label=f"equal error rate {100 * eer:.2f} %")
     axes.plot([0, 1], [1, 0], color="0.8", linewidth=0.8, zorder=0)
     axes.set(xlabel="false accept rate", ylabel="true accept rate", xlim=(0, 1), ylim=(0, 1.01))
-    _finished(figure, axes, path)
+    tidy(axes)
+    save(axes.figure, path)
 
 
-def nearest(results, rows: Sequence[int], path) -> None:
+def nearest(results, rows: Sequence[int], path: File) -> None:
     """Draws pictures, each with its nearest neighbours, framed green if right and red if wrong."""
-    gallery = results.source if results.gallery is None else results.gallery[1]
+    _, gallery = results.searched
     k = min(NEIGHBOURS, len(gallery) - 1)
     indices, distance = neighbours(results.points, k, **results.search())
-    figure = Figure(figsize=(1.25 * (k + 1), 1.45 * len(rows)), layout="constrained")
-    for axes, row in zip(figure.subplots(len(rows), k + 1, squeeze=False), rows, strict=True):
-        _picture(axes[0], results.source[row]["image"], "query")
-        for place, panel in enumerate(axes[1:]):
-            other = indices[row, place]
+    lines = []
+    for row in rows:
+        line = [(results.source[row]["image"], "query", PLAIN)]
+        for other, d in zip(indices[row], distance[row], strict=True):
             right = gallery.labels[other] == results.source.labels[row]
-            words = f"{distance[row, place]:.3g}"
-            _picture(panel, gallery[other]["image"], words, RIGHT if right else WRONG)
-    save(figure, path)
+            line.append((gallery[other]["image"], f"{d:.3g}", RIGHT if right else WRONG))
+        lines.append(line)
+    _sheet(lines, path)
 
 
-def hardest(results, path) -> None:
+def hardest(results, path: File) -> None:
     """Draws the same pairs that are farthest apart, above, and the different ones nearest."""
     order = np.argsort(results.distances, kind="stable")
     same = results.same[order]
-    picked = order[same][::-1][:SHOWN], order[~same][:SHOWN]
-    figure = Figure(figsize=(1.3 * SHOWN, 6.0), layout="constrained")
-    panels = figure.subplots(4, SHOWN)
-    for half, (pairs, word) in enumerate(zip(picked, ("same", "different"), strict=True)):
-        for column in range(SHOWN):
-            upper, lower = panels[2 * half : 2 * half + 2, column]
-            upper.set_axis_off(), lower.set_axis_off()
-            if column >= len(pairs):
-                continue
-            pair = pairs[column]
-            words = f"{word}, {results.distances[pair]:.3g}"
-            i, j = (places[pair] for places in results.pairs)
-            _picture(upper, results.source[i]["image"], words)
-            _picture(lower, results.source[j]["image"], "")
-    save(figure, path)
+    lines = []
+    for word, pairs in (("same", order[same][::-1]), ("different", order[~same])):
+        for places, words in zip(results.pairs, (f"{word}, {{:.3g}}", ""), strict=True):
+            chosen = [(places[pair], results.distances[pair]) for pair in pairs[:SHOWN]]
+            lines.append([(results.source[i]["image"], words.format(d), PLAIN) for i, d in chosen])
+    _sheet(lines, path)
 
 
-def _picture(axes: Axes, image: np.ndarray, words: str, frame: str = "0.6") -> None:
-    axes.set_axis_on()
-    axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-    axes.set(xticks=[], yticks=[])
-    axes.set_title(words, fontsize=8)
-    for spine in axes.spines.values():
-        spine.set(color=frame, linewidth=3)
-
-
-def _finished(figure: Figure, axes: Axes, path) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+def _sheet(lines: Sequence[Sequence[tuple[np.ndarray, str, str]]], path: File) -> None:
+    """Draws lines of pictures, each with the words above it and the colour of its frame."""
+    columns = max(map(len, lines))
+    figure = Figure(figsize=(1.3 * columns, 1.5 * len(lines)), layout="constrained")
+    panels = figure.subplots(len(lines), columns, squeeze=False)
+    for row, line in zip(panels, lines, strict=True):
+        for axes in row[len(line) :]:
+            axes.set_axis_off()
+        for axes, (image, words, frame) in zip(row, line, strict=False):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(words, fontsize=8)
+            axes.spines[:].set(color=frame, linewidth=3)
     save(figure, path)

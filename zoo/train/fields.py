@@ -55,17 +55,15 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 def describe(hint: Any) -> str:
     """A type as a person writes it."""
-    args = typing.get_args(hint)
-    if hint is type(None):
-        return "none"
-    if typing.get_origin(hint) in UNION:
-        return " or ".join(map(describe, args))
-    if typing.get_origin(hint) is typing.Literal:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
         return "one of " + ", ".join(map(str, args))
-    if typing.get_origin(hint) is tuple:
-        inner = ["..." if arg is Ellipsis else describe(arg) for arg in args]
-        return f"({', '.join(inner)})"
-    return getattr(typing.get_origin(hint) or hint, "__name__", str(hint))
+    if origin in UNION:
+        return " or ".join(map(describe, args))
+    if origin is tuple:
+        return f"({', '.join(map(describe, args))})"
+    special = {type(None): "none", Ellipsis: "..."}
+    return special.get(hint) or getattr(origin or hint, "__name__", str(hint))
 
 
 def accept(value: Any, hint: Any, where: str) -> Any:
@@ -73,9 +71,9 @@ def accept(value: Any, hint: Any, where: str) -> Any:
 
     Raises ValueError naming the field (`where`, its dotted name), the expected type and the value.
     """
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in UNION:
         for arg in args:
             try:
@@ -85,10 +83,8 @@ def accept(value: Any, hint: Any, where: str) -> Any:
     elif origin is typing.Literal:
         if value in args:
             return value
-        if isinstance(value, str):
-            raise ValueError(
-                f"{where}: expected {describe(hint)}, got {value!r}{nearest(value, args)}."
-            )
+        near = nearest(value, args) if isinstance(value, str) else ""
+        raise ValueError(f"{where}: expected {describe(hint)}, got {value!r}{near}.")
     elif origin is tuple and isinstance(value, tuple | list):
         each = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(each) == len(value):
@@ -116,10 +112,8 @@ def encode(value: Any, where: str, hint: Any = Any) -> Any:
     if is_config(value):
         cls = type(value)
         if "<locals>" in cls.__qualname__:
-            raise ValueError(
-                f"{where}: {cls.__qualname__} is defined inside a function and cannot be read "
-                f"back; define it in a module."
-            )
+            problem = f"{where}: {cls.__qualname__} is defined inside a function"
+            raise ValueError(f"{problem} and cannot be read back; define it in a module.")
         head = {} if hint is cls else {"class": f"{cls.__module__}.{cls.__qualname__}"}
         dots = f"{where}." if where else ""
         return head | {k: encode(getattr(value, k), dots + k, h) for k, h in hints(cls).items()}
@@ -129,10 +123,9 @@ def encode(value: Any, where: str, hint: Any = Any) -> Any:
         return {k: encode(v, f"{where}.{k}") for k, v in value.items()}
     if type(value) in PLAIN and not (isinstance(value, float) and not math.isfinite(value)):
         return value
-    raise ValueError(
-        f"{where}: {value!r} ({type(value).__name__}) cannot be kept in JSON and given back; use "
-        f"finite numbers, strings, bools, None, tuples and dicts of them."
-    )
+    problem = f"{where}: {value!r} ({type(value).__name__}) cannot be kept in JSON and given back"
+    wanted = "finite numbers, strings, bools, None, tuples and dicts of them"
+    raise ValueError(f"{problem}; use {wanted}.")
 
 
 def decode(value: Any, where: str, hint: Any = Any) -> Any:
@@ -141,11 +134,10 @@ def decode(value: Any, where: str, hint: Any = Any) -> Any:
     A class is imported by the name the file holds; only Linen modules and dataclasses are called.
     Importing a module runs it, so read files of people you trust.
     """
-    if isinstance(value, dict) and "class" in value:
-        return _build(_find(value["class"], where), value, where)
-    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
     if isinstance(value, dict):
+        cls = _find(value["class"], where) if "class" in value else hint
+        if dataclasses.is_dataclass(cls):
+            return _build(cls, value, where)
         value = {k: decode(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, list):
         value = tuple(decode(v, where) for v in value)

@@ -4,34 +4,31 @@ NumPy in, PNG out. Drawn without pyplot and its global state, so that any thread
 """
 
 import io
-import math
-import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from zoo.data.images import VOID_COLOUR, colourize, overlay, write_atomically
+from zoo.data.images import VOID_COLOUR, File, colourize, overlay, write_atomically
 from zoo.data.info import Info
 
 RIGHT, WRONG = (235, 235, 235), (204, 30, 60)
 # Paul Tol's "bright" scheme, told apart by colour-blind readers too.
 HUES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377")
 
+Arrays = Sequence[np.ndarray]
 
-def curves(
-    records: Iterable[Mapping[str, Any]], path: str | os.PathLike, *, score: str = "mean_iou"
-) -> None:
+
+def curves(records: Iterable[Mapping[str, Any]], path: File, *, score: str = "mean_iou") -> None:
     """Draws loss and score over the steps, a line for each split.
 
-    Args:
-        records: the lines of metrics.jsonl, each with `step`, `split` and numbers by name; None and
-            nan leave a gap.
-        score: the number in the right-hand panel; its best value on each split is marked.
+    `records` are the lines of metrics.jsonl, each with `step`, `split` and numbers by name; None
+    and nan leave a gap. `score` is marked where it is best on each split.
     """
     records = list(records)
     splits = list(dict.fromkeys(record["split"] for record in records))
@@ -52,18 +49,22 @@ def curves(
             axes.plot(steps, values, color=hue, label=label, marker=marker, ms=3.5, lw=1.3)
         axes.set(xlabel="step", title=name.replace("_", " ").replace("iou", "IoU"))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False)
-        values = np.concatenate([[np.nan], *(line.get_ydata() for line in axes.lines)])
-        values = values[np.isfinite(values)]
-        if name == "loss" and values.size and 0 < 20 * values.min() < values.max():
+        least, most = axes.dataLim.intervaly
+        if name == "loss" and 0 < 20 * least < most:
             axes.set_yscale("log")
+        tidy(axes)
     save(figure, path)
 
 
-def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.PathLike) -> None:
+def tidy(axes: Axes) -> None:
+    """Gives a plot a light grid, no box and, where something in it is named, a legend."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+
+
+def confusion(matrix: np.ndarray, class_names: Sequence[str], path: File) -> None:
     """Draws a confusion matrix, each row in per cent of its true class's pixels.
 
     `matrix`: [k, k] counts, rows the truth, hatched if empty. ValueError unless k names.
@@ -74,8 +75,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.Pat
         raise ValueError(f"confusion needs [{k}, {k}] counts for {k} names; got {matrix.shape}.")
     total = matrix.sum(1, keepdims=True)
     share = 100 * np.divide(matrix, total, out=np.zeros_like(matrix), where=total > 0)
-    figure = Figure(figsize=(3.2 + 0.46 * k, 2.6 + 0.46 * k), layout="constrained")
-    axes = figure.subplots()
+    axes = Figure(figsize=(3.2 + 0.46 * k, 2.6 + 0.46 * k), layout="constrained").subplots()
     shown = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for row, column in np.argwhere(matrix):  # 0 is left empty for the eye.
         value = share[row, column]
@@ -89,69 +89,45 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], path: str | os.Pat
     axes.set(xlabel="prediction", ylabel="truth")
     axes.set_title("per cent of the true class", fontsize=11)
     axes.tick_params(length=0)
-    figure.colorbar(shown, shrink=0.7, aspect=25, pad=0.02)
-    save(figure, path)
+    axes.figure.colorbar(shown, shrink=0.7, aspect=25, pad=0.02)
+    save(axes.figure, path)
 
 
-def grid(
-    images: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    predictions: Sequence[np.ndarray],
-    info: Info,
-    path: str | os.PathLike,
-) -> None:
+def grid(images: Arrays, labels: Arrays, predictions: Arrays, info: Info, path: File) -> None:
     """Draws a row for each example: image, truth, prediction and error, and names the colours.
 
-    Args:
-        images: [h, w, 1 or 3] uint8 each; sizes may differ.
-        labels, predictions: [h, w] integer ids each.
+    Images are [h, w, 1 or 3] uint8, labels and predictions [h, w] integer ids; sizes may differ.
     """
     examples, side = _examples(images, labels, predictions), 2.4
     heights = [min(max(x.shape[0] / x.shape[1], 0.3), 2.0) for x in images]
-    entries = _entries(labels, predictions, info)
-    columns = min(6, len(entries))
-    lines = math.ceil(len(entries) / columns) * max(1 + words.count("\n") for words, _ in entries)
-    height = side * sum(heights) + 0.1 * len(examples) + 0.5 + 0.18 * lines
-    figure = Figure(figsize=(4 * side + 0.3, height), layout="constrained")
+    size = 4 * side + 0.3, side * sum(heights) + 0.1 * len(examples) + 0.3
+    figure = Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.06, wspace=0.01, hspace=0.01)
     panels = figure.subplots(len(heights), 4, squeeze=False, height_ratios=heights)
     for row, (image, label, prediction) in zip(panels, examples, strict=True):
         painted = [colourize(x, info.colours, info.ignore_label) for x in (label, prediction)]
         error = np.where((label == prediction)[..., None], RIGHT, WRONG)
         error[label == info.ignore_label] = VOID_COLOUR
-        pictures = (np.broadcast_to(image, (*image.shape[:2], 3)), *painted, error)
-        for axes, picture in zip(row, pictures, strict=True):
+        for axes, picture in zip(row, (image, *painted, error), strict=True):
             # No averaging of neighbours: it would mix the colours of two classes into a third.
             axes.imshow(picture, interpolation="nearest")
             axes.set_axis_off()
     for axes, title in zip(panels[0], ("image", "truth", "prediction", "error"), strict=True):
         axes.set_title(title, fontsize=11)
+    names = dict(enumerate(zip(info.class_names, info.colours, strict=True)))
+    names.setdefault(info.ignore_label, ("void", VOID_COLOUR))
+    seen = np.unique(np.concatenate([x.ravel() for x in (*labels, *predictions)])).tolist()
+    style = {"edgecolor": "0.4", "linewidth": 0.6}
     handles = [
-        Patch(facecolor=np.array(colour) / 255, edgecolor="0.4", linewidth=0.6, label=words)
-        for words, colour in entries
+        Patch(facecolor=np.divide(colour, 255), label=textwrap.fill(name, 18), **style)
+        for name, colour in (*map(names.get, seen), ("right", RIGHT), ("wrong", WRONG))
     ]
-    style = {"frameon": False, "fontsize": 9, "handlelength": 1.2}
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **style)
-    save(figure, path)
+    style = {"frameon": False, "fontsize": 9, "handlelength": 1.2, "ncols": min(6, len(handles))}
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), **style)
+    save(figure, path, bbox_inches="tight")  # The legend hangs below, however many lines it has.
 
 
-def _entries(
-    labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], info: Info
-) -> list[tuple[str, tuple[int, int, int]]]:
-    """The legend: classes that are seen in these pictures, void, and the colours of the error."""
-    seen = set().union(*(np.unique(x).tolist() for x in (*labels, *predictions)))
-    classes = enumerate(zip(info.class_names, info.colours, strict=True))
-    entries = [(textwrap.fill(name, 18), colour) for i, (name, colour) in classes if i in seen]
-    void = [("void", VOID_COLOUR)] if info.ignore_label in seen else []
-    return [*entries, *void, ("right", RIGHT), ("wrong", WRONG)]
-
-
-def overlays(
-    images: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    predictions: Sequence[np.ndarray],
-    info: Info,
-) -> np.ndarray:
+def overlays(images: Arrays, labels: Arrays, predictions: Arrays, info: Info) -> np.ndarray:
     """One picture for TensorBoard: a row for each example, image, truth and prediction laid over.
 
     Takes lists as `grid`, ids of their image's size; returns [H, W, 3] uint8, black where rows end.
@@ -159,25 +135,23 @@ def overlays(
     rows = []
     for image, *ids in _examples(images, labels, predictions):
         painted = [overlay(image, x, info.colours, info.ignore_label) for x in ids]
-        image = np.broadcast_to(image, (*image.shape[:2], 3))
         rows.append(np.concatenate([image, *painted], axis=1))
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(r, ((0, 0), (0, width - r.shape[1]), (0, 0))) for r in rows])
 
 
-def _examples(*lists: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-    """Image, label and prediction of each example."""
-    counts = [len(x) for x in lists]
+def _examples(images: Arrays, *ids: Arrays) -> list[tuple[np.ndarray, ...]]:
+    """Image, [h, w, 3] of any, label and prediction of each example."""
+    counts = [len(x) for x in (images, *ids)]
     if len(set(counts)) > 1 or not counts[0]:
-        raise ValueError(
-            f"Examples need as many images as labels and predictions, and one at least; "
-            f"got {', '.join(map(str, counts))}."
-        )
-    return list(zip(*lists, strict=True))
+        problem = "Examples need as many images as labels and predictions, and one at least"
+        raise ValueError(f"{problem}; got {', '.join(map(str, counts))}.")
+    images = [np.broadcast_to(x, (*x.shape[:2], 3)) for x in images]
+    return list(zip(images, *ids, strict=True))
 
 
-def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a figure as PNG, whole or not at all."""
+def save(figure: Figure, path: File, **options: Any) -> None:
+    """Writes a figure as PNG, whole or not at all; `options` are of Matplotlib's `savefig`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    figure.savefig(buffer, format="png", dpi=120, **options)
     write_atomically(path, buffer.getvalue())

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import math
 import os
@@ -11,16 +10,17 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from importlib.metadata import distributions
 from typing import Any
 
 import jax
 import numpy as np
-import rich.console
-import rich.progress
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
 
-from zoo.data.images import write_atomically
+from zoo.data.images import File, write_atomically
 
 METRICS = "metrics.jsonl"
 PLAIN_SECONDS = 10.0  # Without a terminal, lines of training come at least this far apart.
@@ -31,87 +31,73 @@ PACKAGES = (
 
 
 class Log(contextlib.AbstractContextManager):
-    """Keeps and shows the numbers of a run. Of many processes, 0 writes.
+    """Keeps and shows the numbers of a run of `steps`; `headline` is the score that is shown.
 
-    Args:
-        workdir: takes metrics.jsonl and tensorboard/, cut back to `start` first.
-        steps: of the whole run.
-        start: the step the run goes on from; 0 for a new one.
-        headline: the score that is shown.
+    `workdir` takes metrics.jsonl and tensorboard/, cut back first to `start`, the step the run goes
+    on from. Of many processes, 0 writes.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, steps: int, start: int, headline: str):
+    def __init__(self, workdir: File, *, steps: int, start: int, headline: str):
         self.steps, self.headline, self.score = steps, headline, None
-        self.writes = jax.process_index() == 0
-        if not self.writes:
-            return
-        workdir = pathlib.Path(workdir)
-        workdir.mkdir(parents=True, exist_ok=True)
-        _truncate(workdir / METRICS, start)
-        self.file = (workdir / METRICS).open("a", encoding="utf-8")
+        workdir, writes = pathlib.Path(workdir), jax.process_index() == 0
+        if writes:
+            workdir.mkdir(parents=True, exist_ok=True)
+            old = read_metrics(workdir) if (workdir / METRICS).exists() else []
+            kept = (_line(record) for record in old if record["step"] <= start)
+            write_atomically(workdir / METRICS, "".join(kept).encode())
+        self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
         # A killed run may have shown steps that this one takes again.
-        self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
-        self.console = rich.console.Console(highlight=False, soft_wrap=True)
-        words = rich.progress.TextColumn("{task.description}", markup=False)
-        self.bar = rich.progress.Progress(
-            rich.progress.BarColumn(), words, console=self.console, refresh_per_second=2
-        )
+        folder, purge = str(workdir / "tensorboard"), start + 1
+        self.board = SummaryWriter(folder, purge_step=purge, write_to_disk=writes)
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not writes)
+        columns = BarColumn(), TextColumn("{task.description}", markup=False)
+        plain = not (writes and self.console.is_terminal)
+        self.bar = Progress(*columns, console=self.console, refresh_per_second=2, disable=plain)
         self.task = self.bar.add_task("compiling ...", total=steps, completed=start)
-        if self.console.is_terminal:
-            self.bar.start()
+        self.bar.start()
         self.first: tuple[int, float] | None = None  # A step, and when it was logged.
         self.printed = -math.inf
 
     def __exit__(self, *_) -> None:
-        if self.writes:
-            if self.console.is_terminal:
-                self.bar.stop()
-            self.file.close()
-            self.board.close()
+        self.bar.stop()
+        self.file.close()
+        self.board.close()
 
     def train(self, step: int, values: Mapping[str, float]) -> None:
         """Keeps and shows the training's numbers at a step; `loss` is one of them."""
-        if not self.writes:
-            return
         self._keep(step, "train", values)
         now = time.monotonic()
         self.first = self.first or (step, now)
-        line = self._line(step, values, now)
-        if self.console.is_terminal:
-            self.bar.update(self.task, completed=step, description=line)
-        elif now - self.printed >= PLAIN_SECONDS or step == self.steps:
+        line = self._words(step, values, now)
+        self.bar.update(self.task, completed=step, description=line)
+        if self.bar.disable and (now - self.printed >= PLAIN_SECONDS or step == self.steps):
             self.printed = now
             self.say(line)
 
     def evaluation(self, step: int, split: str, scores: Mapping[str, Any]) -> None:
         """Keeps the scores of a split, lists for classes too, and shows the headline."""
-        if not self.writes:
-            return
         self._keep(step, split, scores)
         self.score = float(scores[self.headline])
         self.say(f"step {step}: {self.headline} {self.score:.4f} on {split}")
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Puts pictures, uint8 [h, w, 3], into TensorBoard."""
-        if self.writes:
-            for name, image in images.items():
-                self.board.add_image(name, image, step, dataformats="HWC")
+        for name, image in images.items():
+            self.board.add_image(name, image, step, dataformats="HWC")
 
     def say(self, text: str) -> None:
         """Prints lines for the person who waits, above the bar where there is one."""
-        if self.writes:
-            self.console.print(text, markup=False)
+        self.console.print(text, markup=False)
 
     def _keep(self, step: int, split: str, values: Mapping[str, Any]) -> None:
         plain = {name: _plain(value) for name, value in values.items()}
-        record = json.dumps({"step": step, "split": split, **plain}, allow_nan=False)
-        self.file.write(record + "\n")
+        self.file.write(_line({"step": step, "split": split, **plain}))
         self.file.flush()
         for name, value in plain.items():
             if isinstance(value, int | float):
                 self.board.add_scalar(f"{split}/{name}", value, step)
 
-    def _line(self, step: int, values: Mapping[str, float], now: float) -> str:
+    def _words(self, step: int, values: Mapping[str, float], now: float) -> str:
         parts = [f"step {step}/{self.steps}", f"loss {values['loss']:.4f}"]
         if self.score is not None:
             parts.append(f"{self.headline} {self.score:.4f}")
@@ -124,53 +110,48 @@ class Log(contextlib.AbstractContextManager):
         return "  ".join(parts)
 
 
+def _line(record: Mapping[str, Any]) -> str:
+    """A record as a line of metrics.jsonl."""
+    plain = {name: _plain(value) for name, value in record.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
 def _plain(value: Any) -> Any:
     """Numbers, arrays and lists of them as strict JSON has them: nan and infinity are null."""
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        value = np.asarray(value).tolist()
-    if isinstance(value, list | tuple):
+    value = np.asarray(value).tolist()
+    if isinstance(value, list):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+def read_metrics(workdir: File) -> list[dict[str, Any]]:
     """The records of metrics.jsonl, oldest first, with nan where the file has null.
 
     A last line still being written is left out; ValueError for a whole line that is no record.
     """
-    return [record for record, _ in _records(pathlib.Path(workdir) / METRICS)]
-
-
-def _truncate(path: pathlib.Path, step: int) -> None:
-    """Drops a half line at the end and every record after `step`, in one move or not at all."""
-    if path.exists():
-        kept = (line for record, line in _records(path) if record["step"] <= step)
-        write_atomically(path, b"".join(kept))
-
-
-def _records(path: pathlib.Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each whole line, parsed and as it stands."""
+    path, records = pathlib.Path(workdir) / METRICS, []
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
-            return  # Only the last one can lack its end: the process was killed.
+            break  # Only the last one can lack its end: the process was killed.
         try:
             record = json.loads(line)
             if not (isinstance(record["step"], int) and isinstance(record["split"], str)):
                 raise TypeError("its step is no integer, or its split no string")
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}, line {number} is no record ({error}); delete that line to go on."
-            ) from error
-        yield {name: _number(value) for name, value in record.items()}, line
+            problem = f"{path}, line {number} is no record ({error})"
+            raise ValueError(f"{problem}; delete that line to go on.") from error
+        records.append({name: _number(value) for name, value in record.items()})
+    return records
 
 
 def _number(value: Any) -> Any:
+    """The inverse of `_plain`: null is nan."""
     if isinstance(value, list):
         return [_number(v) for v in value]
     return math.nan if value is None else value
 
 
-def write_environment(workdir: str | os.PathLike, seed: int) -> None:
+def write_environment(workdir: File, seed: int) -> None:
     """Writes environment.json into a workdir: what this launch ran on and from, no user or host."""
     devices = jax.devices()
     values = {
@@ -180,7 +161,10 @@ def write_environment(workdir: str | os.PathLike, seed: int) -> None:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in PACKAGES},
+        # None where it runs from a checkout that is not installed.
+        "versions": {
+            name: next((d.version for d in distributions(name=name)), None) for name in PACKAGES
+        },
         "devices": {
             "platform": devices[0].platform,
             "kind": devices[0].device_kind,
@@ -190,13 +174,6 @@ def write_environment(workdir: str | os.PathLike, seed: int) -> None:
     }
     text = json.dumps(values, indent=2) + "\n"
     write_atomically(pathlib.Path(workdir) / "environment.json", text.encode())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # Run from a checkout that is not installed.
 
 
 def _git_commit() -> str | None:

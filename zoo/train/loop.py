@@ -4,20 +4,21 @@ batch(seed, step) -> step -> log, evaluation, checkpoint. A relaunch of the same
 from the latest checkpoint, bit for bit as if it had never stopped.
 """
 
-import os
+import contextlib
 import pathlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from zoo.data.images import File
 from zoo.train import checkpoint, config, logs
 from zoo.train.config import Experiment
 from zoo.train.logs import Log
-from zoo.train.mined import mined
 from zoo.train.parallel import Layout, to_host
 from zoo.train.run import Run
 from zoo.train.state import TrainState
@@ -37,9 +38,7 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def train(
-    name: str, experiment: Experiment, workdir: str | os.PathLike, layout: Layout
-) -> dict[str, Any]:
+def train(name: str, experiment: Experiment, workdir: File, layout: Layout) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
     The workdir keeps the experiment's `name`. Returns `step`, `split` and the scores by name.
@@ -57,11 +56,7 @@ def train(
     fresh = run.initial_state()
     if experiment.init_from is not None:
         adopted = checkpoint.adopt(fresh.variables(), experiment.init_from)
-        fresh = fresh.replace(
-            params=adopted["params"],
-            batch_stats=adopted.get("batch_stats", {}),
-            ema=None if fresh.ema is None else adopted["params"],
-        )
+        fresh = fresh.replace(**adopted, ema=None if fresh.ema is None else adopted["params"])
     if jax.process_index() == 0:
         config.write_experiment(workdir, name, experiment, run.info)
         logs.write_environment(workdir, experiment.seed)
@@ -69,49 +64,40 @@ def train(
     checkpoints = checkpoint.Checkpoints(workdir)
     try:
         state, meta, passed = checkpoints.restore(fresh) or (fresh, {"best": None, "stale": 0}, [])
-        start = int(state.step)
-        with (
-            Log(workdir, steps=experiment.steps, start=start, headline=run.task.headline) as log,
-            _Signals() as signals,
-        ):
+        start, headline = int(state.step), run.task.headline
+        log = Log(workdir, steps=experiment.steps, start=start, headline=headline)
+        with log, _signals() as signals:
             for line in passed:
                 log.say(f"Warning: {line}; going on from the checkpoint before it.")
             if start:
                 log.say(f"Going on in {workdir} from step {start} of {experiment.steps}.")
-            state = layout.put(state)
-            _train_steps(run, workdir, state, meta, checkpoints, log, signals)
+            _train_steps(run, workdir, layout.put(state), meta, checkpoints, log, signals)
             checkpoints.wait()
             return _finish(run, workdir, log)
     finally:
         checkpoints.close()
 
 
-def _train_steps(
-    run: Run,
-    workdir: pathlib.Path,
-    state: TrainState,
-    meta: dict,
-    checkpoints,
-    log: Log,
-    signals: "_Signals",
-) -> None:
-    """Steps until the end, early stopping or a signal."""
+def _train_steps(run: Run, workdir, state: TrainState, meta: dict, checkpoints, log, signals):
+    """Steps until the end, early stopping or a signal; `signals` lists those that came."""
     config, start = run.experiment, int(state.step)
     if start >= config.steps or _gave_up(config, meta):
         return
     batches, unchecked, counted, clock, ailing = None, [], start + 1, 0.0, 0
+    renewal = run.task.renew_every
     for step in range(start + 1, config.steps + 1):
-        if batches is None or (run.task.renew_every and (step - 1) % run.task.renew_every == 0):
-            batches = run.batches(step - 1, mined(run, workdir, step - 1, state))
+        if batches is None or (renewal and (step - 1) % renewal == 0):
+            batches = run.batches(step - 1, run.mined(workdir, step - 1, state.variables()))
         state, metrics = run.train_step(state, run.layout.split(next(batches)))
         unchecked.append(metrics)
         if step == start + 1:  # The compilation is not counted in images per second.
             jax.block_until_ready(state)
             clock = time.perf_counter()
-        stops = signals.received is not None
+        stops = bool(signals)
+        tells = step % config.log_every == 0 or step == config.steps
         evaluates = step % config.eval_every == 0 or step == config.steps
         saves = evaluates or stops or step % config.checkpoint_every == 0
-        if not saves and step % config.log_every:
+        if not (saves or tells):
             continue
 
         values = _finite(jax.device_get(unchecked), step, checkpoints)
@@ -119,7 +105,7 @@ def _train_steps(
         if step > counted:
             images = (step - counted) * config.data.batch_size
             values["images_per_second"] = images / (time.perf_counter() - clock)
-        if step % config.log_every == 0 or step == config.steps:
+        if tells:
             log.train(step, {**values, "learning_rate": float(run.learning_rate(step - 1))})
             warning = run.task.warning(values)
             ailing = ailing + 1 if warning else 0
@@ -134,12 +120,10 @@ def _train_steps(
             checkpoints.save(to_host(state), meta)
         if stops:
             checkpoints.wait()
-            raise Interrupted(signals.received, step)
+            raise Interrupted(signals[0], step)
         if _gave_up(config, meta):
-            log.say(
-                f"Stopping early at step {step}: {run.task.headline} has not improved in the last "
-                f"{meta['stale']} evaluations (patience={config.patience})."
-            )
+            since = f"in the last {meta['stale']} evaluations (patience={config.patience})"
+            log.say(f"Stopping early at step {step}: {run.task.headline} has not improved {since}.")
             return
         clock, counted = time.perf_counter(), step
 
@@ -192,7 +176,7 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log) -> dict[str, Any]:
 
 
 def evaluate(
-    experiment: Experiment, workdir: str | os.PathLike, layout: Layout, *, which: str = "best"
+    experiment: Experiment, workdir: File, layout: Layout, *, which: str = "best"
 ) -> dict[str, Any]:
     """Scores the checkpoint of a workdir on `experiment.split`, as `train` does; writes nothing.
 
@@ -207,24 +191,23 @@ def evaluate(
     return {"step": step, "split": experiment.split, **scores}
 
 
-class _Signals:
-    """Remembers SIGINT and SIGTERM, so that a step is never cut; a second one is not caught."""
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Lists SIGINT and SIGTERM as they come, so that no step is cut; a second is not caught."""
+    received, before = [], {}
 
-    def __init__(self):
-        self.received: int | None = None
-        self._before: dict[int, Any] = {}
+    def remember(signum, frame):
+        received.append(signum)
+        restore()
 
-    def __enter__(self):
-        if threading.current_thread() is not threading.main_thread():
-            return self  # Python delivers signals to the main thread alone.
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            self._before[signum] = signal.signal(signum, self._remember)
-        return self
-
-    def _remember(self, signum, frame):
-        self.received = signum
-        self.__exit__()
-
-    def __exit__(self, *_):
-        for signum, handler in self._before.items():
+    def restore():
+        for signum, handler in before.items():
             signal.signal(signum, handler)
+
+    # Python delivers signals to the main thread alone.
+    if threading.current_thread() is threading.main_thread():
+        before |= {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        restore()

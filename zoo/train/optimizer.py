@@ -12,8 +12,7 @@ def schedule(config: Optimizer, steps: int) -> optax.Schedule:
     A linear warm-up over `warmup_steps`, then over the steps that are left: constant; cosine to 0;
     exponential (times `decay_rate` every `decay_steps`, smooth); or polynomial (1 - t/T)^power.
     """
-    left = max(steps - config.warmup_steps, 1)
-    peak = config.learning_rate
+    left, peak = max(steps - config.warmup_steps, 1), config.learning_rate
     after = {
         "constant": optax.constant_schedule(peak),
         "cosine": optax.cosine_decay_schedule(peak, left),
@@ -48,9 +47,9 @@ def optimizer(config: Optimizer, rate: optax.Schedule) -> optax.GradientTransfor
         "adamw": optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed),
         "rmsprop": optax.rmsprop(rate, decay=config.decay, eps=1e-8),
     }
-    parts = [rules[config.name]]
-    if config.weight_decay and config.name != "adamw":
-        parts.insert(0, optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    parts = []
     if config.clip_norm is not None:
-        parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
-    return optax.chain(*parts)
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.weight_decay and config.name != "adamw":
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    return optax.chain(*parts, rules[config.name])

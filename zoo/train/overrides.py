@@ -1,15 +1,15 @@
 """`--set model.width=32`: new values for the fields of an experiment, read by their types."""
 
 import ast
-import dataclasses
 import difflib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
-from zoo.train import fields
+from zoo.train import config, fields
 from zoo.train.config import Experiment
 
 WORDS = {"true": True, "false": False, "none": None}
@@ -23,100 +23,66 @@ def apply(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     data.options.validation=tail. Raises ValueError for no "=", an unknown field (with the nearest),
     a wrong type (with the expected), a value that makes no sense.
     """
-    texts: dict[str, Any] = {}
+    values = config.to_dict(experiment)
+    known = [name for name in flatten_dict(values, sep=".") if not name.endswith(".class")]
     for override in overrides:
-        name, equals, text = override.partition("=")
-        if not equals or not name.strip():
+        name, equals, text = (part.strip() for part in override.partition("="))
+        if not equals or not name:
             raise ValueError(f"--set takes FIELD=VALUE, such as steps=500; got {override!r}.")
-        path = name.strip().split(".")
-        _check(experiment, path)
-        node = texts
+        hint, node, path = _hint(experiment, name, known), values, name.split(".")
         for part in path[:-1]:
-            node = node.setdefault(part, {})
-            if isinstance(node, str):
-                raise ValueError(f"--set {override}: {part} has been set as a whole already.")
-        node[path[-1]] = text.strip()
-    return _changed(experiment, texts, "")
+            node = node[part]
+        node[path[-1]] = parse(text, hint, name)
+    # All changes at once, so that the experiment is checked once, when whole.
+    return config.from_dict(values)
 
 
-def _check(experiment: Experiment, path: list[str]) -> None:
-    """Raises ValueError where no field has that name."""
-    value: Any = experiment
-    for depth, part in enumerate(path):
+def _hint(experiment: Experiment, name: str, known: Sequence[str]) -> Any:
+    """The type of the field of a dotted name; ValueError where there is none, or it is a group."""
+    value, hint, owner = experiment, Experiment, ""
+    for part in name.split("."):
         if isinstance(value, Mapping):
-            return  # A dict takes any key; its reader knows better.
-        whole, owner = ".".join(path), ".".join(path[:depth])
+            if name != f"{owner}.{part}":
+                raise ValueError(f"{name}: a dict inside a dict cannot be set by name.")
+            return Any  # A dict takes any key; its reader knows better.
         if not fields.is_config(value):
-            raise ValueError(f"{whole}: {owner} is a {type(value).__name__} and has no fields.")
+            raise ValueError(f"{name}: {owner} is a {type(value).__name__} and has no fields.")
         if isinstance(value, nn.Module) and part in fields.LINEN:
-            raise ValueError(f"{whole}: Linen owns the field {part!r} of a model; leave it alone.")
-        if part not in fields.names(value):
-            raise ValueError(f"{whole}: no such field{_nearest(experiment, value, path, depth)}.")
-        value = getattr(value, part)
+            raise ValueError(f"{name}: Linen owns the field {part!r} of a model; leave it alone.")
+        dots = f"{owner}." if owner else ""
+        hints = fields.hints(value)
+        if part not in hints:
+            there = "there are " + ", ".join(dots + known for known in hints)
+            raise ValueError(f"{name}: no such field; {_nearest(name, known) or there}.")
+        value, hint, owner = getattr(value, part), hints[part], dots + part
+    if fields.is_config(value):
+        example = next((field for field in known if field.startswith(f"{name}.")), name)
+        raise ValueError(f"{name} is a group of fields; set one of them, such as {example}.")
+    return hint
 
 
-def _nearest(experiment: Experiment, config: Any, path: list[str], depth: int) -> str:
-    """The words that end the message about `path[depth]`, which `config` does not have."""
-    owner = "".join(f"{part}." for part in path[:depth])
-    here = {name: owner + name for name in fields.names(config)}
-    # A field's name without its group, such as learning_rate, is found too.
-    leaves = {name.rpartition(".")[2]: name for name in _all(experiment)}
-    near = [leaves[path[0]]] if path[0] in leaves else []
-    near = near or [here[name] for name in difflib.get_close_matches(path[depth], here)]
-    near = near or [leaves[name] for name in difflib.get_close_matches(path[-1], leaves)]
-    if near:
-        return f"; did you mean {' or '.join(near)}"
-    return f"; there are {', '.join(here.values())}"
-
-
-def _all(config: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all fields, groups left out."""
-    for name in fields.names(config):
-        value = getattr(config, name)
-        if fields.is_config(value):
-            yield from _all(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _changed(config: Any, texts: Mapping[str, Any], prefix: str) -> Any:
-    """A configuration with all its changes at once, so that it is checked once, when whole."""
-    types, new = fields.hints(config), {}
-    for name, text in texts.items():
-        where, value = prefix + name, getattr(config, name)
-        if isinstance(text, str) and fields.is_config(value):
-            example = next(_all(value, where + "."), where)
-            raise ValueError(f"{where} is a group of fields; set one of them, such as {example}.")
-        if isinstance(text, str):
-            new[name] = parse(text, types[name], where)
-        elif isinstance(value, Mapping):
-            new[name] = {**value, **{k: _literal(v, f"{where}.{k}") for k, v in text.items()}}
-        else:
-            new[name] = _changed(value, text, where + ".")
-    return dataclasses.replace(config, **new)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The words about the fields or groups nearest to a wrong name; none where none is near."""
+    owner, _, wrong = name.rpartition(".")
+    groups = {field.rpartition(".")[0] for field in known} - {""}
+    # A field's name without its group, such as learning_rate, is found too; of two the group's own.
+    ranked = sorted((*known, *groups), key=lambda field: field.rpartition(".")[0] == owner)
+    dotted = {field.rpartition(".")[2]: field for field in ranked}
+    near = difflib.get_close_matches(wrong, dotted, 2, cutoff=0.7)
+    return "did you mean " + " or ".join(dotted[leaf] for leaf in near) if near else ""
 
 
 def parse(text: str, hint: Any, where: str) -> Any:
     """The value of type `hint` that a text stands for. Raises ValueError naming both."""
-    value = _literal(text, where)
-    if isinstance(value, str):
+    try:
+        value = WORDS[text.lower()] if text.lower() in WORDS else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(value, str) and hint is not Any:
         value = text  # Quotes belong to it.
-    if typing.get_origin(hint) is tuple and not isinstance(value, tuple):
+    if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
         value = (value,)
     try:
         return fields.accept(value, hint, where)
     except ValueError:
         return fields.accept(text, hint, where)  # A string may look like anything else.
-
-
-def _literal(text: Any, where: str) -> Any:
-    """A value without a type to go by: a Python literal, true, false, none, or the text itself."""
-    if not isinstance(text, str):
-        raise ValueError(f"{where}: a dict inside a dict cannot be set by name.")
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return tuple(value) if isinstance(value, list) else value

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 AXIS = "devices"  # The mapped axis; batch norm and `psum` name it.
 HOW = ("jit", "pmap")
@@ -27,16 +28,14 @@ class Layout:
     def __init__(self, how: str = "jit", devices: list[jax.Device] | None = None):
         if how not in HOW:
             raise ValueError(f"parallel must be one of {', '.join(HOW)}; got {how!r}.")
-        self.how = how
-        self.devices = list(devices or jax.devices())
-        self.count = len(self.devices)
+        self.how, self.devices = how, list(devices or jax.devices())
         local = [d for d in self.devices if d.process_index == jax.process_index()]
-        self.local_count = len(local)
+        self.count, self.local_count = len(self.devices), len(local)
         self._mesh = _mesh(self.devices)
         # pmap's arrays live on the devices of one process.
         home = self._mesh if how == "jit" else _mesh(local)
-        self._replicated = NamedSharding(home, PartitionSpec())
-        self._split = NamedSharding(home, PartitionSpec(AXIS))
+        self._replicated = NamedSharding(home, P())
+        self._split = NamedSharding(home, P(AXIS))
 
     def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
         """Raises ValueError where a global batch does not fall into equal parts."""
@@ -47,10 +46,8 @@ class Layout:
         parts = f"{self.count} device{'s' if self.count > 1 else ''}"
         if accumulate > 1:
             parts += f" x optimizer.accumulate={accumulate}"
-        raise ValueError(
-            f"data.batch_size={batch_size} does not divide by {parts}; the nearest that does "
-            f"is {near}."
-        )
+        problem = f"data.batch_size={batch_size} does not divide by {parts}"
+        raise ValueError(f"{problem}; the nearest that does is {near}.")
 
     def map(self, step: Callable, *, donate: bool = False) -> Callable:
         """Maps `step(state, batch, axis_name)`; feed it with `put` and `split`.
@@ -61,38 +58,22 @@ class Layout:
         donated = (0,) if donate else ()
         if self.how == "pmap":
             devices = None if self.devices == jax.devices() else self.devices
-            return jax.pmap(
-                program,
-                AXIS,
-                in_axes=(None, 0),
-                out_axes=None,
-                devices=devices,
-                donate_argnums=donated,
-            )
+            axes = {"axis_name": AXIS, "in_axes": (None, 0), "out_axes": None}
+            return jax.pmap(program, devices=devices, donate_argnums=donated, **axes)
+        axes = {"mesh": self._mesh, "in_specs": (P(), P(AXIS)), "out_specs": P()}
         # check_vma=False: with it, a gradient followed by psum is `count` times too large.
-        mapped = jax.shard_map(
-            program,
-            mesh=self._mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-            out_specs=PartitionSpec(),
-            check_vma=False,
-        )
+        mapped = jax.shard_map(program, check_vma=False, **axes)
         return jax.jit(mapped, donate_argnums=donated)
 
     def put(self, tree: Any) -> Any:
         """Host arrays, alike in every process -> the same on every device."""
-
-        def put(x):
-            x = np.array(x)
-            return jax.make_array_from_process_local_data(self._replicated, x, x.shape)
-
-        return jax.tree.map(put, tree)
+        make = functools.partial(jax.make_array_from_process_local_data, self._replicated)
+        return jax.tree.map(lambda x: make(np.array(x), np.shape(x)), tree)
 
     def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """This process's rows of a batch -> rows spread over its devices."""
         if self.how == "pmap":
-            n = self.local_count
-            return {k: x.reshape(n, x.shape[0] // n, *x.shape[1:]) for k, x in batch.items()}
+            return {k: x.reshape(self.local_count, -1, *x.shape[1:]) for k, x in batch.items()}
         return {k: jax.make_array_from_process_local_data(self._split, x) for k, x in batch.items()}
 
 

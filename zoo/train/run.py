@@ -1,6 +1,8 @@
 """What an experiment becomes: data, task, model, optimizer and the programs mapped on devices."""
 
 import functools
+import io
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,63 +11,86 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.data.batches import iterate
-from zoo.data.images import Preprocess
+from zoo.data.images import Preprocess, write_atomically
 from zoo.train import fields, optimizer, state
 from zoo.train.config import Experiment
 from zoo.train.parallel import AXIS, Layout, to_host
 from zoo.train.step import make_embed_step, make_eval_step, make_train_step
 
+Rows = Mapping[str, np.ndarray]  # A batch of this process, on the host; or what a task mined.
+
 
 class Run:
     """One experiment on one layout of devices.
 
-    Unless it `trains`, the training split is not read for class weights. Raises ValueError where
-    the data cannot be opened, the model does not fit them, or the batch does not divide by the
-    devices.
+    Unless it `trains`, the training split is not read for class weights. ValueError for data that
+    cannot be opened, a model that does not fit them, a batch that does not divide by the devices.
     """
 
     def __init__(self, experiment: Experiment, layout: Layout, *, trains: bool = True):
         layout.check_batch(experiment.data.batch_size, experiment.optimizer.accumulate)
-        self.experiment = experiment
-        self.layout = layout
-        self._sources: dict[str, Sequence] = {}
+        self.experiment, self.layout = experiment, layout
+        # A split of the data by its name, opened once.
+        self.source = functools.cache(functools.partial(experiment.task.open, experiment.data))
         self.train_source = self.source(experiment.data.train_split)
         self.info = self.train_source.info
         self.task = experiment.task.bind(self.info, self.train_source if trains else None)
         self.task.check_model(experiment.model)
-        self.preprocess = Preprocess(
-            self.info.channels, self.info.mean, self.info.std, experiment.data.size
-        )
-        self.model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", AXIS)
-        self.learning_rate = optimizer.schedule(experiment.optimizer, experiment.steps)
-        self.tx = optimizer.optimizer(experiment.optimizer, self.learning_rate)
+        info, rule, seed = self.info, experiment.optimizer, experiment.seed
+        self.preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
+        self.learning_rate = optimizer.schedule(rule, experiment.steps)
+        self.tx = optimizer.optimizer(rule, self.learning_rate)
+        model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", AXIS)
+        options = {"seed": seed, "ema_decay": rule.ema, "accumulate": rule.accumulate}
+        step = make_train_step(model, self.task, self.tx, **options)
+        # It takes the memory of the state it is given.
+        self.train_step = layout.map(step, donate=True)
+        self._eval_step = layout.map(make_eval_step(model, self.task))
+        self._embed_step = layout.map(make_embed_step(model))
+        self._where = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
-    def source(self, split: str) -> Sequence:
-        """A split of the data, opened once."""
-        if split not in self._sources:
-            self._sources[split] = self.experiment.task.open(self.experiment.data, split)
-        return self._sources[split]
-
-    def train_items(self, mined: Mapping[str, np.ndarray] | None = None):
+    def train_items(self, mined: Rows | None = None) -> Sequence[Rows]:
         """The training batches of this process: item n is the batch of step n."""
-        data, seed = self.experiment.data, self.experiment.seed
-        options = {**self._process(), **({} if mined is None else {"mined": mined})}
-        return self.task.train_batches(
-            self.train_source, data, self.preprocess, seed=seed, **options
-        )
+        data, options = self.experiment.data, {"seed": self.experiment.seed, **self._where}
+        if mined is not None:
+            options["mined"] = mined
+        return self.task.train_batches(self.train_source, data, self.preprocess, **options)
 
-    def batches(
-        self, start: int, mined: Mapping[str, np.ndarray] | None = None
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def mined(self, workdir: pathlib.Path, step: int, variables: Mapping[str, Any]) -> Rows | None:
+        """What the task mined at the last renewal before or at `step`, the steps taken so far.
+
+        A checkpoint holds no rows: those of a renewal are chosen by the network as it then is, and
+        kept in `mined/STEP.npz` of the workdir for a run that goes on before the next one. Every
+        process mines the same; of many, each writes the same file. Raises ValueError where the file
+        of a renewal that has passed is missing or damaged.
+        """
+        if not self.task.renew_every:
+            return None
+        renewal = step - step % self.task.renew_every
+        path = workdir / "mined" / f"{renewal:08d}.npz"
+        if renewal == step:
+            rows = self.task.mine(self, variables, seed=(self.experiment.seed, step))
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **rows)
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, buffer.getvalue())
+            return rows
+        try:
+            with np.load(path) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError) as error:
+            problem = f"{path}, the training rows mined at step {renewal}, cannot be read ({error})"
+            hint = "restore the file, or start in another --workdir"
+            raise ValueError(f"{problem}; the run cannot go on as it was: {hint}.") from error
+
+    def batches(self, start: int, mined: Rows | None = None) -> Iterator[Rows]:
         """The training batches of this process from a step on."""
         return iterate(self.train_items(mined), start, self.experiment.data.threads)
 
-    def eval_batches(self, source: Sequence, **process: int) -> Iterator[Mapping[str, np.ndarray]]:
+    def eval_batches(self, source: Sequence, **process: int) -> Iterator[Rows]:
         """A split once, in order, all rows unless told which process; rows that fill weigh 0."""
-        data = self.experiment.data
-        return self.task.eval_batches(
-            source, data, self.preprocess, batch_size=data.batch_size, **process
-        )
+        data, size = self.experiment.data, self.experiment.data.batch_size
+        return self.task.eval_batches(source, data, self.preprocess, batch_size=size, **process)
 
     def blank_inputs(self) -> tuple[np.ndarray, ...]:
         """What the model is called with, one example of zeros."""
@@ -76,32 +101,12 @@ class Run:
         """The state before the first step, on the default device."""
         config, inputs = self.experiment, self.blank_inputs()
         # The model without its axis: this runs unmapped.
-        return state.create(
-            config.model, inputs, self.tx, seed=config.seed, ema=config.optimizer.ema > 0
-        )
-
-    @functools.cached_property
-    def train_step(self):
-        """The mapped step; it takes the memory of the state it is given."""
-        seed, rule = self.experiment.seed, self.experiment.optimizer
-        options = {"seed": seed, "ema_decay": rule.ema, "accumulate": rule.accumulate}
-        step = make_train_step(self.model, self.task, self.tx, **options)
-        return self.layout.map(step, donate=True)
-
-    @functools.cached_property
-    def _eval_step(self):
-        return self.layout.map(make_eval_step(self.model, self.task))
-
-    @functools.cached_property
-    def _embed_step(self):
-        return self.layout.map(make_embed_step(self.model))
-
-    def _process(self) -> dict[str, int]:
-        return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        how = {"seed": config.seed, "ema": config.optimizer.ema > 0}
+        return state.create(config.model, inputs, self.tx, **how)
 
     def _shares(self, source: Sequence) -> Iterator[dict[str, Any]]:
         """The evaluation batches of a split on the devices."""
-        return map(self.layout.split, self.eval_batches(source, **self._process()))
+        return map(self.layout.split, self.eval_batches(source, **self._where))
 
     def sums(self, variables: Mapping[str, Any], split: str) -> dict[str, np.ndarray]:
         """The task's sums over a whole split: int64 and float64, every example once.

@@ -1,7 +1,7 @@
 """Semantic segmentation as a task: what the step minimises and what evaluation adds up."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -20,8 +20,6 @@ from zoo.ops.crop import centre_crop
 from zoo.ops.resize import resize_logits
 from zoo.train import fields, figures
 from zoo.train.task import Task
-
-Example = tuple[np.ndarray, np.ndarray, np.ndarray]  # Image uint8, label, prediction.
 
 SHOWN = 6  # Examples in the figures.
 
@@ -69,10 +67,9 @@ class BoundSegmentation(Task):
     def check_model(self, model: Any) -> None:
         """Raises ValueError where a model's classes are not the data's."""
         if model.num_classes != self.info.num_classes:
-            raise ValueError(
-                f"model.num_classes is {model.num_classes} but {self.info.name} has "
-                f"{self.info.num_classes} classes; --set model.num_classes={self.info.num_classes}."
-            )
+            k, problem = self.info.num_classes, f"model.num_classes is {model.num_classes} but"
+            hint = f"--set model.num_classes={k}"
+            raise ValueError(f"{problem} {self.info.name} has {k} classes; {hint}.")
 
     def initial_loss(self) -> float:
         """What a network that knows nothing scores: log k."""
@@ -91,14 +88,9 @@ class BoundSegmentation(Task):
 
     def loss(self, logits: jax.Array, batch: Mapping[str, jax.Array], anchors=None):
         """Values and weights [b, h', w'] over the pixels that the logits cover."""
-        labels = centre_crop(self._labels(batch), logits.shape[1:3])
-        return pixel_cross_entropy(
-            logits,
-            labels,
-            ignore_label=self.info.ignore_label,
-            class_weights=self.class_weights,
-            label_smoothing=self.label_smoothing,
-        )
+        labels, ignore = centre_crop(self._labels(batch), logits.shape[1:3]), self.info.ignore_label
+        options = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
+        return pixel_cross_entropy(logits, labels, ignore_label=ignore, **options)
 
     def _full(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
         """Logits and labels of the labels' size, or of the centre that VALID padding leaves."""
@@ -106,11 +98,9 @@ class BoundSegmentation(Task):
         if logits.shape[1:3] == size:
             return resize_logits(logits, labels.shape[1:3]), labels
         if labels.shape[1:3] != size:
-            raise ValueError(
-                f"A model whose logits {logits.shape[1:3]} are smaller than its image {size} is "
-                f"scored at the image's size, but the labels are {labels.shape[1:3]}; "
-                f"--set data.score_at=input."
-            )
+            problem = f"A model whose logits {logits.shape[1:3]} are smaller than its image {size}"
+            but = f"is scored at the image's size, but the labels are {labels.shape[1:3]}"
+            raise ValueError(f"{problem} {but}; --set data.score_at=input.")
         return logits, centre_crop(labels, logits.shape[1:3])
 
     def sums(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -130,39 +120,35 @@ class BoundSegmentation(Task):
         loss = float(sums["loss"]) / weight if weight else 0.0
         return {"loss": loss, **segmentation_scores(sums["confusion"])}
 
-    def predict(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
-        """Class ids and labels [b, h, w], for pictures in a report."""
-        logits, labels = self._full(logits, batch)
-        return jnp.argmax(logits, axis=-1), labels
-
     def finish(self, run, variables, sums, records, workdir) -> tuple[np.ndarray, str]:
         """Writes curves.png, confusion.png and examples.png into the workdir's figures/."""
         folder = workdir / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         figures.curves(records, folder / "curves.png", score=self.headline)
         figures.confusion(sums["confusion"], self.info.class_names, folder / "confusion.png")
-        examples = list(zip(*self.examples(run, variables, SHOWN), strict=True))
+        examples = list(zip(*self._examples(run, variables), strict=True))
         figures.grid(*examples, self.info, folder / "examples.png")
         return figures.overlays(*examples, self.info), ""
 
-    def examples(self, run, variables: Mapping[str, Any], count: int) -> list[Example]:
-        """The first `count` pictures of the split that is scored, as they are scored.
+    def _examples(self, run, variables) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Image, label and prediction of the first pictures of the split that is scored, as scored.
 
         The variables are on the host; this runs on the default device of one process.
         """
-        found: list[Example] = []
-        data, apply = run.experiment.data, run.experiment.model.apply
-        source = run.source(run.experiment.split)
-        predict = jax.jit(lambda v, batch: self.predict(apply(v, *self.inputs(batch)), batch))
-        for batch in run.eval_batches(source):
-            predictions, labels = (np.asarray(x) for x in predict(variables, batch))
-            for row in np.flatnonzero(batch["weight"]):
-                image = source[len(found)]["image"]
-                if data.size is not None and data.score_at == "input":
-                    image = resize_image(image, data.size)
-                # What unpadded convolutions do not reach is not scored.
-                image = centre_crop(image[None], labels[row].shape)[0]
-                found.append((image, labels[row], predictions[row]))
-                if len(found) == count:
-                    return found
-        return found
+        data, source = run.experiment.data, run.source(run.experiment.split)
+
+        @jax.jit
+        def predict(variables, batch):
+            logits = run.experiment.model.apply(variables, *self.inputs(batch))
+            logits, labels = self._full(logits, batch)
+            return labels, jnp.argmax(logits, axis=-1)
+
+        batches = (jax.device_get(predict(variables, b)) for b in run.eval_batches(source))
+        rows = (row for batch in batches for row in zip(*batch, strict=True))
+        # What only fills a batch comes last, so that no place is left for it.
+        for place, (label, prediction) in zip(range(min(SHOWN, len(source))), rows, strict=False):
+            image = source[place]["image"]
+            if data.size is not None and data.score_at == "input":
+                image = resize_image(image, data.size)
+            # What unpadded convolutions do not reach is not scored.
+            yield centre_crop(image[None], label.shape)[0], label, prediction

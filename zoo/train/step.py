@@ -15,9 +15,7 @@ from flax import linen as nn
 
 from zoo.train.parallel import gather, total
 from zoo.train.state import TrainState
-from zoo.train.task import Task
-
-Batch = Mapping[str, jax.Array]
+from zoo.train.task import Batch, Task
 
 
 def make_train_step(
@@ -71,13 +69,10 @@ def make_train_step(
             more, stats = one(*inputs, stats)
             return (jax.tree.map(jnp.add, sums, more), stats), None
 
-        parts = jax.tree.map(
-            lambda x: x.reshape(accumulate, x.shape[0] // accumulate, *x.shape[1:]), dict(batch)
-        )
+        parts = {k: x.reshape(accumulate, -1, *x.shape[1:]) for k, x in batch.items()}
         inputs = parts, jnp.arange(accumulate)
         first = jax.tree.map(lambda x: x[0], inputs)
-        sums, _ = jax.eval_shape(one, *first, state.batch_stats)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, *first, state.batch_stats)[0])
         return jax.lax.scan(part, (zeros, state.batch_stats), inputs)[0]
 
     def step(state: TrainState, batch: Batch, axis_name: str | None = None):
@@ -96,11 +91,8 @@ def make_train_step(
             t = state.step.astype(jnp.float32)
             decay = jnp.minimum(ema_decay, (1.0 + t) / (10.0 + t))
             ema = jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, params)
-        metrics = {
-            "loss": sums["loss"] / divisor,
-            "grad_norm": optax.tree.norm(grads),
-            **task.metrics(sums["monitored"]),
-        }
+        metrics = {"loss": sums["loss"] / divisor, "grad_norm": optax.tree.norm(grads)}
+        metrics |= task.metrics(sums["monitored"])
         return TrainState(state.step + 1, params, stats, opt_state, ema), metrics
 
     return step
@@ -119,15 +111,14 @@ def apply_loss(
     return values, weights, task.monitor(outputs, batch, weights, anchors, across)
 
 
-def make_eval_step(model: nn.Module, task: Any) -> Callable[..., Any]:
+def make_eval_step(model: nn.Module, task: Task) -> Callable[..., Any]:
     """Builds `step(variables, batch, axis_name=None) -> sums`, what the host adds up.
 
     `task.sums(outputs, batch)` is a tree of sums over the batch; here they cross the devices.
     """
 
     def step(variables: Mapping[str, Any], batch: Batch, axis_name: str | None = None):
-        sums = task.sums(model.apply(variables, *task.inputs(batch)), batch)
-        return total(sums, axis_name)
+        return total(task.sums(model.apply(variables, *task.inputs(batch)), batch), axis_name)
 
     return step
 

@@ -4,7 +4,6 @@ An experiment's `task` is a dataclass of numbers with `open(data, split) -> sour
 `bind(info, train) -> Task`; bound to a data set it is the object below.
 """
 
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ Batch = Mapping[str, jax.Array]
 class Task:
     """Pure functions of arrays for the step, and what the host does with their results.
 
-    A subclass has all of those below; `mines` and what stands with a body may stay as it is.
+    A subclass has all of those below; what returns None or {} here, and `mines`, may stay.
     """
 
     headline: str  # The score that decides which checkpoint is best; larger is better.
@@ -32,10 +31,9 @@ class Task:
 
     def initial_loss(self) -> float | None:
         """The loss of a network that knows nothing, where theory tells it."""
-        return None
 
     def train_batches(self, source: Sequence, data, preprocess, **where) -> Sequence:
-        """Random-access: item n is this process's share of the batch of step n.
+        """Item n is this process's share of the batch of step n.
 
         Among `where`: the seed, the process, and what `mine` gave, as `mined`.
         """
@@ -61,21 +59,18 @@ class Task:
         return {}
 
     def warning(self, metrics: Mapping[str, float]) -> str | None:
-        """What is wrong with a training that logs such numbers, and what helps."""
-        return None
+        """What is wrong with a training that logs such numbers, and what helps; None if nothing."""
 
     def mine(self, run, variables, seed: Sequence[int]) -> dict[str, np.ndarray]:
         """The training rows until the next renewal, of the network as it is now."""
 
     def results(self, run, variables, split: str) -> Any:
-        """All that `scores` and `draw` need to know of a split."""
+        """All that `scores` and `finish` need to know of a split."""
 
     def scores(self, results: Any) -> dict[str, Any]:
         """Numbers, or lists of one a class, by name; `headline` is one of them."""
 
-    def finish(
-        self, run, variables, results, records, workdir: pathlib.Path
-    ) -> tuple[np.ndarray, str]:
+    def finish(self, run, variables, results, records, workdir) -> tuple[np.ndarray, str]:
         """Writes the figures, in one process; `records` are the lines of metrics.jsonl.
 
         The variables are on the host. Returns a picture for TensorBoard, [h, w, 3] uint8, and words
