@@ -37,11 +37,11 @@ class Checkpoints:
         self._unreadable = self.folder.parent / "unreadable"
         self._keep = policies.AnyPreservationPolicy([policies.LatestN(2)])
         how = {"preservation_policy": self._keep, "read_only": read_only, "create": not read_only}
-        options, names = ocp.CheckpointManagerOptions(**how), ("state", "meta")
         with contextlib.ExitStack() as quiet:
             # Orbax would warn that a folder it was told to open read-only is read-only.
             quiet.callback(_ORBAX.setLevel, _ORBAX.level)
             _ORBAX.setLevel(logging.ERROR)
+            options, names = ocp.CheckpointManagerOptions(**how), ("state", "meta")
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
 
     def steps(self) -> list[int]:

@@ -1,0 +1,56 @@
+"""Cross-entropy that turns from the pixels it has right."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.losses.pixel import known_pixels, per_class_weights
+
+
+def focal(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    ignore_label: int = 255,
+    gamma: float = 2.0,
+    class_weights: Sequence[float] | np.ndarray | jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Softmax cross-entropy of each pixel, times the probability of all other classes ^ gamma.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017. With p the probability of the
+    pixel's class, Eq. 5 is
+
+        -alpha (1 - p)^gamma log p
+
+    and alpha the class's weight. The paper's p is the sigmoid of one of two classes, here it is
+    the softmax. `mean` divides by the weights, as it does for `pixel_cross_entropy`, which this is
+    with gamma 0; it does not divide by the powers.
+
+    Args:
+        logits: [b, h, w, k] float; computed in float32 whatever they are.
+        labels: [b, h, w] integer, 0..k-1 or `ignore_label`.
+        ignore_label: pixels of this label take no part; their logits may be anything, even nan.
+        gamma: >= 0; 2 is the paper's.
+        class_weights: [k], >= 0; None is ones.
+
+    Returns:
+        values: [b, h, w] float32, already multiplied by the weights.
+        weights: [b, h, w] float32, the weight of the label's class, 0 where ignored.
+
+    Raises:
+        ValueError: a shape, type or option is impossible, or a label is neither class nor void.
+            Under `jit` labels cannot be seen: such a one makes its value and weight nan.
+    """
+    if not gamma >= 0:
+        raise ValueError(f"focal needs gamma >= 0; got {gamma}.")
+    logits, hit, counts = known_pixels("focal", logits, labels, ignore_label)
+    per_class = per_class_weights(class_weights, logits.shape[-1])
+    weights = counts * jnp.where(hit, per_class, 0.0).sum(axis=-1)
+    log_p = jnp.where(hit, jax.nn.log_softmax(logits), 0.0).sum(axis=-1)
+    others = -jnp.expm1(log_p)
+    # Where p is 1, log p is 0 and so is the loss; a power below 1 has a gradient of inf there.
+    sure = others == 0
+    power = jnp.where(sure, 0.0, jnp.where(sure, 1.0, others) ** gamma)
+    return weights * power * -log_p, weights
