@@ -21,7 +21,7 @@ def test_list_names_every_experiment_with_its_line(capsys):
         "contrastive_digits", "quickstart", "siamese_digits", "siamese_faces",
         "triplet_all_digits", "triplet_digits", "triplet_faces", "triplet_mnist",
         "triplet_offline_digits", "triplet_omniglot", "unet_camvid", "unet_digits", "unet_isbi",
-        "unet_pets",
+        "unet_pets", "unpool_digits",
     ]  # fmt: skip
     assert all(len(line.split()) > 3 for line in out)
 

@@ -44,22 +44,22 @@ def test_initial_variance_is_two_over_the_inputs_of_an_output():
     x = jnp.zeros((1, 8, 8, 100))
     params = ConvTranspose(100).init(jax.random.key(0), x)["params"]
     np.testing.assert_allclose(params["kernel"].std(), np.sqrt(2 / 100), rtol=0.03)
-    params = ConvBlock(100).init(jax.random.key(0), x)["params"]
+    params = ConvBlock((100, 100)).init(jax.random.key(0), x)["params"]
     np.testing.assert_allclose(params["Conv_0"]["kernel"].std(), np.sqrt(2 / 900), rtol=0.03)
 
 
 def test_a_norm_replaces_the_bias():
     x = jnp.zeros((1, 8, 8, 2))
-    plain = ConvBlock(3).init(jax.random.key(0), x)
+    plain = ConvBlock((3, 3)).init(jax.random.key(0), x)
     assert set(plain) == {"params"} and set(plain["params"]["Conv_0"]) == {"kernel", "bias"}
-    normed = ConvBlock(3, norm="batch").init(jax.random.key(0), x)
+    normed = ConvBlock((3, 3), norm="batch").init(jax.random.key(0), x)
     assert set(normed["params"]["Conv_1"]) == {"kernel"}
     assert set(normed["batch_stats"]) == {"BatchNorm_0", "BatchNorm_1"}
 
 
 @pytest.mark.parametrize(("padding", "side"), [("SAME", 9), ("VALID", 5)])
 def test_block_size(padding, side):
-    out, _ = ConvBlock(3, padding).init_with_output(jax.random.key(0), jnp.zeros((2, 9, 9, 2)))
+    out, _ = ConvBlock((3, 3), padding).init_with_output(jax.random.key(0), jnp.zeros((2, 9, 9, 2)))
     assert out.shape == (2, side, side, 3)
     assert (out >= 0).all()
 

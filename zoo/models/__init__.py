@@ -2,5 +2,9 @@
 
 from zoo.models.siamese import AlignedEncoder, ResidualEncoder, SiameseEncoder, SiameseVerifier
 from zoo.models.unet import UNet
+from zoo.models.unpool import MaxUnpoolNet
 
-__all__ = ["AlignedEncoder", "ResidualEncoder", "SiameseEncoder", "SiameseVerifier", "UNet"]
+__all__ = [
+    "AlignedEncoder", "MaxUnpoolNet", "ResidualEncoder", "SiameseEncoder", "SiameseVerifier",
+    "UNet",
+]  # fmt: skip

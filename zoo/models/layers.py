@@ -1,4 +1,7 @@
-"""Layers that the segmentation models share."""
+"""Layers that the segmentation models share, and the check of their fields and images."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +12,38 @@ from zoo.ops.upsample import conv_transpose
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
+Fields = Mapping[str, tuple[Callable[[Any], bool], str]]  # What each must pass, and in words.
+FIELDS: Fields = {
+    "dtype": (lambda name: name in ("float32", "bfloat16"), "one of float32, bfloat16"),
+    "norm": (lambda name: name in (None, "batch"), "one of None, batch"),
+    "num_classes": (lambda n: n >= 2, "at least 2"),
+    "width": (lambda n: n >= 1, "at least 1"),
+}
+
+
+def check(model: nn.Module, fields: Fields, image: jax.Array) -> None:
+    """Raises ValueError where a field, or the image's rank, type or size is impossible."""
+    name = type(model).__name__
+    for field, (good, wanted) in fields.items():
+        if not good(getattr(model, field)):
+            raise ValueError(f"{name}.{field} must be {wanted}; got {getattr(model, field)!r}.")
+    if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} takes a batch of float images [b, h, w, c]; got {image.dtype} "
+            f"{image.shape}. Add a batch axis, or normalise as in training."
+        )
+    if 0 in image.shape:
+        raise ValueError(f"{name} takes images of at least one pixel; got {image.shape}.")
+
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions, each followed by batch norm (if any) and ReLU.
+    """3x3 convolutions, each followed by batch norm (if any) and ReLU.
 
     Batch norm: momentum 0.9 and epsilon 1e-5, PyTorch's defaults, as thousand-step runs need the
     running averages sooner than Flax's 0.99 brings them. It makes the bias redundant: left out.
     """
 
-    features: int
+    features: tuple[int, ...]  # Of each convolution.
     padding: str = "SAME"
     norm: str | None = None  # Or "batch".
     dtype: str = "float32"  # Of the computation; parameters and statistics are float32.
@@ -25,12 +51,12 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] -> [b, h', w', features]; h' = h, or h - 4 with padding "VALID"."""
+        """[b, h, w, c] -> [b, h', w', features[-1]]; with "VALID" a convolution takes 2 px."""
         dtype = jnp.dtype(self.dtype)
         conv = {"use_bias": self.norm is None, "dtype": dtype, "kernel_init": he_normal}
         norm = {"momentum": 0.9, "epsilon": 1e-5, "dtype": dtype, "axis_name": self.axis_name}
-        for _ in range(2):
-            x = nn.Conv(self.features, (3, 3), padding=self.padding, **conv)(x)
+        for features in self.features:
+            x = nn.Conv(features, (3, 3), padding=self.padding, **conv)(x)
             if self.norm == "batch":
                 x = nn.BatchNorm(not train, **norm)(x)
             x = nn.relu(x)

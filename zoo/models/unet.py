@@ -16,17 +16,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import ConvBlock, ConvTranspose, he_normal
+from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, check, he_normal
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
 
-_FIELDS = {
+_FIELDS = FIELDS | {
     "padding": (lambda name: name in ("SAME", "VALID"), "one of SAME, VALID"),
-    "dtype": (lambda name: name in ("float32", "bfloat16"), "one of float32, bfloat16"),
-    "norm": (lambda name: name in (None, "batch"), "one of None, batch"),
     "down": (lambda name: name in ("pool", "conv"), "one of pool, conv"),
-    "num_classes": (lambda n: n >= 2, "at least 2"),
-    "width": (lambda n: n >= 1, "at least 1"),
     "depth": (lambda n: n >= 1, "at least 1"),
     "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
 }
@@ -70,7 +66,10 @@ class UNet(nn.Module):
         h' = h with padding "SAME" and h - 12 * 2**depth + 8 with "VALID". Raises ValueError where a
         field or the image's rank, type or size is impossible.
         """
-        self._check(image)
+        check(self, _FIELDS, image)
+        if self.padding == "VALID":
+            for side in image.shape[1:3]:
+                self._check_valid(side)
         height, width = image.shape[1:3]
         x = image.astype(self.dtype)
         if self.padding == "SAME":
@@ -78,7 +77,7 @@ class UNet(nn.Module):
 
         def block(x: jax.Array, level: int, name: str) -> jax.Array:
             options = (self.padding, self.norm, self.dtype, self.axis_name)
-            features = self.width * 2**level
+            features = 2 * (self.width * 2**level,)
             return ConvBlock(features, *options, name=f"{name}_{level}")(x, train=train)
 
         skips = []
@@ -105,21 +104,6 @@ class UNet(nn.Module):
         options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal}
         conv = nn.Conv(x.shape[-1], (2, 2), (2, 2), "VALID", name=f"down_{level}", **options)
         return conv(x)
-
-    def _check(self, image: jax.Array) -> None:
-        for field, (good, wanted) in _FIELDS.items():
-            if not good(getattr(self, field)):
-                raise ValueError(f"UNet.{field} must be {wanted}; got {getattr(self, field)!r}.")
-        if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
-            raise ValueError(
-                f"UNet takes a batch of float images [b, h, w, c]; got {image.dtype} "
-                f"{image.shape}. Add a batch axis, or normalise as in training."
-            )
-        if 0 in image.shape:
-            raise ValueError(f"UNet takes images of at least one pixel; got {image.shape}.")
-        if self.padding == "VALID":
-            for side in image.shape[1:3]:
-                self._check_valid(side)
 
     def _check_valid(self, side: int) -> None:
         """Legal sides are 2**depth * n + 4 * (2**depth - 1), n the lowest block's input."""
