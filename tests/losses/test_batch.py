@@ -227,6 +227,17 @@ def test_duplicates_and_margin_0(name, margin):
     assert_equal(run(name, x, labels, margin=margin), loop(name, x, labels, margin=margin))
 
 
+@pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-6])
+@each_loss
+def test_near_rows_far_from_others_keep_their_digits(name, apart):
+    """Their pull is a quotient of small numbers: products of matrices would leave noise of it."""
+    x, labels = example()
+    x += 30
+    x[1::2] = x[::2] + np.float32(apart) * np.random.default_rng(1).normal(size=(10, D))
+    labels[1::2] = labels[::2] + np.arange(10) % 2
+    assert_equal(run(name, x, labels), loop(name, x, labels))
+
+
 @pytest.mark.parametrize("name", ["all", "hard"])
 def test_a_single_row(name):
     value, gradient = run(name, np.ones((1, D), np.float32), np.arange(1))
