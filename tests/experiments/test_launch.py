@@ -59,6 +59,7 @@ def test_dry_run_tells_and_writes_nothing(tmp_path, capsys):
     assert not workdir.exists()
 
 
+@pytest.mark.slow
 def test_overfit_judges(tmp_path, capsys):
     command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL, "--overfit=8"]
     assert launch.main(command) == 1

@@ -104,6 +104,7 @@ def test_two_processes_take_the_steps_of_one(reference, tmp_path):
             equal([found[k] for k in sorted(found) if k.startswith(f"{loss}0")], want)
 
 
+@pytest.mark.slow
 def test_a_run_of_each_kind_scores_and_draws(tmp_path):
     """One step is enough to go the whole way."""
     cases = {
@@ -129,6 +130,7 @@ def test_a_run_of_each_kind_scores_and_draws(tmp_path):
         assert again == scores
 
 
+@pytest.mark.slow
 def test_offline_mining_is_bit_identical_after_a_resume(tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     loop.train("offline", experiment(TRIPLETS), straight, Layout())
