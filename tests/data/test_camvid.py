@@ -207,6 +207,7 @@ def test_no_path_and_other_options_are_refused():
         open_source("camvid", "train", options={"validation": "tial"})
 
 
+@pytest.mark.slow
 def test_the_real_folder_has_the_shares_that_its_readme_counts(shared_data):
     """data/README.md: percent of all pixels, train and val; mean and std of the originals."""
     train = [16.85, 23.26, 0.98, 31.66, 4.49, 9.72, 1.17, 1.13, 5.87, 0.64, 0.29, 3.95]

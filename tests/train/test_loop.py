@@ -113,6 +113,7 @@ def test_a_finished_run_is_only_scored_again(finished):
     assert lines(workdir) == before
 
 
+@pytest.mark.slow
 def test_more_steps_go_on_where_it_ended(finished, tmp_path):
     workdir = tmp_path / "run"
     constant = Optimizer(name="sgd", learning_rate=1e-2)

@@ -59,7 +59,8 @@ class Log(contextlib.AbstractContextManager):
         self.printed = -math.inf
 
     def __exit__(self, *_) -> None:
-        self.bar.stop()
+        if not self.bar.disable:  # Rich below 14 ends one that was never shown by an empty line.
+            self.bar.stop()
         self.file.close()
         self.board.close()
 
