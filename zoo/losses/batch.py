@@ -230,7 +230,7 @@ def _by_differences(a, x, pull):
 
 
 def _by_products(a, x, pull):
-    """The same by products of matrices, in a third of the time; near rows lose digits."""
+    """The same by products of matrices, which are faster; near rows lose digits."""
     a, x = a - x.mean(0), x - x.mean(0)
     exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     own = pull.sum(1)[:, None] * a - exact(pull, x)
