@@ -1,0 +1,227 @@
+"""Trained models side by side: what each costs and what it scores, from their workdirs.
+
+python -m experiments.compare runs/unet_digits runs/tiramisu_digits [--split test] [--out DIR]
+
+Prints Markdown tables and writes them as compare.md beside compare.json and compare.png. FLOPs and
+memory are of the compiled programs; times are taken here and now, a training step of each model in
+turn; scores are of the best checkpoint, measured here too. Runs that differ by their seed alone
+share a row: mean ± half the range.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.launch import finite
+from zoo.data.images import write_atomically
+from zoo.ops import upsample_bilinear
+from zoo.train import checkpoint, config, figures, logs
+from zoo.train.parallel import Layout, to_host
+from zoo.train.process import set_up_process
+from zoo.train.run import Run
+
+COLUMNS = {  # Heading and format of what is averaged over the seeds.
+    "parameters": ("parameters", "{:,.0f}"),
+    "gflops": ("GFLOP a picture", "{:.2f}"),
+    "memory_mib": ("MiB a step", "{:,.0f}"),
+    "step_seconds": ("s a step", "{:.3f}"),
+    "steps": ("steps", "{:.0f}"),
+    "minutes": ("minutes trained", "{:.1f}"),
+}
+
+
+def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) -> list[dict]:
+    """Facts and scores of each workdir, in order. ValueError where they share no data or score."""
+    layout, rows, programs = Layout("jit"), [], []
+    for workdir in workdirs:
+        name, experiment, info = config.read_experiment(workdir)
+        experiment = dataclasses.replace(experiment, split=split or experiment.split)
+        row = {
+            "name": name,
+            "workdir": str(workdir),
+            "seed": experiment.seed,
+            "data": f"{info.name} {experiment.split}",
+            "batch": experiment.data.batch_size,
+            "steps": experiment.steps,
+            "classes": list(info.class_names),
+        }
+        if rows and row["data"] != rows[0]["data"]:
+            both = f"{rows[0]['workdir']} ({rows[0]['data']}) and {workdir} ({row['data']})"
+            raise ValueError(f"{both} are of different data: compare runs of one, or set --split.")
+        run = Run(experiment, layout)
+        variables, row["step"] = checkpoint.load_variables(workdir)
+        blank, key = run.blank_inputs(), jax.random.key(0)
+        checkpoint.check_fits(
+            jax.eval_shape(experiment.model.init, key, *blank), variables, workdir
+        )
+        results = run.task.results(run, layout.put(variables), experiment.split)
+        row["scores"], row["headline"] = run.task.scores(results), run.task.headline
+        row["parameters"] = sum(x.size for x in jax.tree.leaves(variables["params"]))
+        # Before XLA rewrites it: the same number on every device.
+        forward = jax.jit(experiment.model.apply).lower(variables, *blank)
+        row["gflops"] = forward.cost_analysis()["flops"] / 1e9
+        if (stride := getattr(experiment.model, "output_stride", 1)) > 1:
+            row["oracle"] = oracle(run, stride)
+
+        batch, state = layout.split(run.train_items()[0]), to_host(run.initial_state())
+        program = run.train_step.lower(layout.put(state), batch).compile()
+        row["memory_mib"] = program.memory_analysis().temp_size_in_bytes / 2**20
+        state, _ = jax.block_until_ready(program(layout.put(state), batch))
+        programs.append([program, state, batch])
+        records = logs.read_metrics(workdir)
+        speeds = [r["images_per_second"] for r in records if "images_per_second" in r]
+        row["minutes"] = experiment.steps * row["batch"] / statistics.median(speeds) / 60
+        rows.append(row)
+    times = [[] for _ in rows]
+    for _ in range(rounds):
+        for entry, seconds in zip(programs, times, strict=True):
+            program, state, batch = entry
+            start = time.perf_counter()
+            entry[1], _ = jax.block_until_ready(program(state, batch))
+            seconds.append(time.perf_counter() - start)
+    for row, seconds in zip(rows, times, strict=True):
+        row["step_seconds"] = statistics.median(seconds)
+    return rows
+
+
+def oracle(run: Run, stride: int) -> float:
+    """The headline of the truth itself, averaged over squares of `stride` pixels and up-sampled.
+
+    What a network can reach at best that knows the share of each class in every square.
+    """
+    k, void, total = run.info.num_classes, run.info.ignore_label, 0
+    for example in run.source(run.experiment.split):
+        label = np.pad(example["label"], [(0, -n % stride) for n in example["label"].shape],
+                       constant_values=void)  # fmt: skip
+        h, w = label.shape
+        share = np.eye(k + 1, dtype=np.float32)[np.where(label == void, k, label)][..., :k]
+        share = share.reshape(h // stride, stride, w // stride, stride, k).mean((1, 3))
+        guess = np.argmax(upsample_bilinear(share[None], stride)[0], -1)
+        known = label != void
+        pairs = np.bincount(label[known].astype(np.int64) * k + guess[known], minlength=k * k)
+        total = total + pairs.reshape(k, k)
+    return run.task.scores({"confusion": total, "loss": 0.0, "weight": 0.0})[run.task.headline]
+
+
+def group(rows: list[dict]) -> list[list[dict]]:
+    """Runs of one experiment that differ by their seed alone, together."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        _, experiment, _ = config.read_experiment(row["workdir"])
+        same = json.dumps(config.to_dict(dataclasses.replace(experiment, seed=0)), sort_keys=True)
+        groups.setdefault((row["name"], same), []).append(row)
+    return list(groups.values())
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The mean, and half the range where there is more than one value."""
+    half = (max(values) - min(values)) / 2
+    return form.format(np.mean(values)) + (f" ± {form.format(half)}" if len(values) > 1 else "")
+
+
+def tables(groups: list[list[dict]]) -> str:
+    """Markdown: a row for each group, and their scores of every class where there are such."""
+    first = groups[0][0]
+    oracles = any("oracle" in g[0] for g in groups)
+    head = ["model", first["headline"], *(["its oracle"] if oracles else []), "seeds"]
+    lines, body = [[*head, *(title for title, _ in COLUMNS.values())]], []
+    for runs in groups:
+        seeds = ", ".join(str(r["seed"]) for r in runs)
+        score = spread([r["scores"][r["headline"]] for r in runs], "{:.3f}")
+        known = [f"{runs[0]['oracle']:.3f}" if "oracle" in runs[0] else "1"] if oracles else []
+        costs = [form.format(np.mean([r[key] for r in runs])) for key, (_, form) in COLUMNS.items()]
+        lines.append([runs[0]["name"], score, *known, seeds, *costs])
+    if "iou" in first["scores"]:
+        body = [["IoU, per cent", *first["classes"]]]
+        for runs in groups:
+            means = np.mean([r["scores"]["iou"] for r in runs], 0)
+            body.append([runs[0]["name"], *(f"{100 * x:.0f}" for x in means)])
+    parts = []
+    for table in filter(None, (lines, body)):
+        ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in ruled))
+    load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
+    where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, load {load}"
+    what = f"Scored on {first['data']}; batch {first['batch']}. Python {platform.python_version()}"
+    day = datetime.date.today().isoformat()
+    return "\n\n".join([*parts, f"{what}, jax {jax.__version__}, {where}, {day}."]) + "\n"
+
+
+def draw(groups: list[list[dict]], path: pathlib.Path) -> None:
+    """Draws score against cost, every seed a point, and the scores of every class."""
+    first, names = groups[0][0], [g[0]["name"] for g in groups]
+    by_class = "iou" in first["scores"]
+    k = len(first["classes"]) if by_class else 0
+    size = 5.2 + 0.62 * k, max(3.2, 1.6 + 0.5 * len(groups))
+    ratios = [5, 0.62 * k + 0.01] if by_class else [1]
+    panels = Figure(figsize=size, layout="constrained").subplots(
+        1, len(ratios), squeeze=False, width_ratios=ratios
+    )[0]
+    for runs, hue in zip(groups, figures.HUES * len(groups), strict=False):
+        x = [r["gflops"] for r in runs]
+        y = [r["scores"][r["headline"]] for r in runs]
+        panels[0].plot(x, y, "o", color=hue)
+        panels[0].annotate(
+            runs[0]["name"], (np.mean(x), np.mean(y)), xytext=(6, 4), textcoords="offset points",
+            fontsize=9,
+        )  # fmt: skip
+    panels[0].set(xscale="log", xlabel="GFLOP a picture", title=first["headline"].replace("_", " "))
+    panels[0].margins(x=0.25, y=0.15)
+    figures.tidy(panels[0])
+    if by_class:
+        shares = 100 * np.array([np.mean([r["scores"]["iou"] for r in g], 0) for g in groups])
+        panels[1].imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        for (row, column), value in np.ndenumerate(shares):
+            tone = "white" if value > 55 else "black"
+            panels[1].text(column, row, f"{value:.0f}", ha="center", va="center", color=tone)
+        panels[1].set_xticks(
+            range(k), first["classes"], rotation=45, ha="right", rotation_mode="anchor"
+        )
+        panels[1].set_yticks(range(len(names)), names)
+        panels[1].set_title("IoU of each class, per cent", fontsize=11)
+        panels[1].tick_params(length=0)
+    figures.save(panels[0].figure, path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.compare", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR")
+    parser.add_argument("--split", help="what to score; default: that of the experiments")
+    parser.add_argument("--rounds", type=int, default=5, help="timed steps of each; default: 5")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/compare"))
+    options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1; got {options.rounds}")
+    set_up_process()
+    try:
+        rows = measure(options.workdirs, options.split, options.rounds)
+        groups = group(rows)
+        text = tables(groups)
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out / "compare.md", text.encode())
+        write_atomically(options.out / "compare.json", json.dumps(finite(rows), indent=1).encode())
+        draw(groups, options.out / "compare.png")
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(text)
+    print(f"Also in {options.out}: compare.md, compare.json, compare.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
