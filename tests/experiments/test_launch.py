@@ -18,8 +18,8 @@ def test_list_names_every_experiment_with_its_line(capsys):
     assert launch.main(["list"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in out] == [
-        "contrastive_digits", "quickstart", "siamese_digits", "siamese_faces",
-        "triplet_all_digits", "triplet_digits", "triplet_faces", "triplet_mnist",
+        "contrastive_digits", "patch_digits", "patch_isbi", "quickstart", "siamese_digits",
+        "siamese_faces", "triplet_all_digits", "triplet_digits", "triplet_faces", "triplet_mnist",
         "triplet_offline_digits", "triplet_omniglot", "unet_camvid", "unet_digits", "unet_isbi",
         "unet_pets", "unpool_digits",
     ]  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from zoo.ops.pool import max_pool_2x2, max_pool_with_indices, max_unpool
+from zoo.ops.pool import max_pool, max_pool_2x2, max_pool_with_indices, max_unpool
 
 
 def test_max_pool_2x2_matches_torch_in_value_and_gradient(variant, peer):
@@ -42,6 +42,32 @@ def test_equal_maxima_share_their_gradient():
 def test_max_pool_2x2_refuses(shape):
     with pytest.raises(ValueError, match=r"h and w even; got \("):
         max_pool_2x2(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "dilation"),
+    [(2, 1, 1), (2, 1, 2), (2, 1, 8), (2, 2, 1), (3, 1, 3), (3, 2, 2), (3, 3, 1), (1, 1, 5)],
+)
+def test_max_pool_matches_torch_and_a_loop(variant, peer, window, stride, dilation):
+    torch = peer("torch")
+    x = np.random.default_rng(0).normal(size=(2, 11, 9, 3))
+    reach = (window - 1) * dilation
+    rows, columns = (range(0, n - reach, stride) for n in (11, 9))
+    want = np.empty((2, len(rows), len(columns), 3))
+    for i, y in enumerate(rows):
+        for j, z in enumerate(columns):
+            part = x[:, y : y + reach + 1 : dilation, z : z + reach + 1 : dilation]
+            want[:, i, j] = part.max((1, 2))
+    x = x.astype(np.float32)
+    pool = variant(lambda x: max_pool(x, window, stride, dilation))
+    np.testing.assert_array_equal(pool(x), want.astype(np.float32))
+    theirs = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+    pooled = torch.nn.functional.max_pool2d(theirs, window, stride, 0, dilation)
+    weight = np.random.default_rng(1).normal(size=want.shape).astype(np.float32)
+    (pooled * torch.from_numpy(weight).permute(0, 3, 1, 2)).sum().backward()
+    np.testing.assert_array_equal(pool(x), pooled.detach().permute(0, 2, 3, 1))
+    got = variant(jax.grad(lambda x: (max_pool(x, window, stride, dilation) * weight).sum()))(x)
+    np.testing.assert_allclose(got, theirs.grad.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +137,9 @@ def test_an_index_outside_is_seen_or_dropped():
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
+        (max_pool, ((3, 4, 1), 2, 1, 1), r">= the window; got \(3, 4, 1\), window 2"),
+        (max_pool, ((1, 3, 4, 1), 2, 1, 3), r"got .* stride 1, dilation 3\."),
+        (max_pool, ((1, 3, 4, 1), 2, 0, 1), r"stride 0, dilation 1\."),
         (max_pool_with_indices, ((3, 4, 1), (2, 2), (2, 2)), r">= the window; got \(3, 4, 1\)"),
         (max_pool_with_indices, ((1, 3, 4, 1), (4, 2), (2, 2)), r"got .* window \(4, 2\)"),
         (max_pool_with_indices, ((1, 3, 4, 1), (2, 2), (0, 2)), r"strides \(0, 2\)"),

@@ -1,10 +1,11 @@
 """Models: frozen Linen dataclasses, each its own configuration."""
 
+from zoo.models.patch_classifier import PatchClassifier, sliding_window
 from zoo.models.siamese import AlignedEncoder, ResidualEncoder, SiameseEncoder, SiameseVerifier
 from zoo.models.unet import UNet
 from zoo.models.unpool import MaxUnpoolNet
 
 __all__ = [
-    "AlignedEncoder", "MaxUnpoolNet", "ResidualEncoder", "SiameseEncoder", "SiameseVerifier",
-    "UNet",
+    "AlignedEncoder", "MaxUnpoolNet", "PatchClassifier", "ResidualEncoder", "SiameseEncoder",
+    "SiameseVerifier", "UNet", "sliding_window",
 ]  # fmt: skip

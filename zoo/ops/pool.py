@@ -25,6 +25,23 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
 
 
+def max_pool(x: jax.Array, window: int, stride: int, dilation: int) -> jax.Array:
+    """The largest of each square window, of every `dilation`-th pixel: PyTorch's `max_pool2d`.
+
+    [b, h, w, c] -> [b, h', w', c], h' = (h - (window - 1) * dilation - 1) // stride + 1. Equal
+    maxima share the gradient (a dilated `reduce_window` has none). ValueError where none fits.
+    """
+    reach = (window - 1) * dilation
+    if x.ndim != 4 or min(window, stride, dilation) < 1 or min(x.shape[1:3]) <= reach:
+        got = f"{x.shape}, window {window}, stride {stride}, dilation {dilation}"
+        raise ValueError(f"max_pool takes [b, h, w, c] >= the window; got {got}.")
+    for axis in (1, 2):
+        starts, n = range(0, reach + 1, dilation), x.shape[axis] - reach
+        parts = [jax.lax.slice_in_dim(x, i, i + n, stride, axis) for i in starts]
+        x = functools.reduce(jnp.maximum, parts)
+    return x
+
+
 def max_pool_with_indices(
     x: jax.Array, window: Sequence[int], strides: Sequence[int]
 ) -> tuple[jax.Array, jax.Array]:
