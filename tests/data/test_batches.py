@@ -12,6 +12,7 @@ from PIL import Image
 
 from zoo.data.augment import Augment
 from zoo.data.batches import eval_batches, iterate, resize_label, train_batches
+from zoo.data.border_weights import border_weights
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
 
@@ -61,6 +62,21 @@ def test_train_batch_has_the_shapes_of_design():
     # The window is wider than the picture: 6 x 2 pixels of each lie outside.
     outside = batch["label"] == VOID
     assert (np.abs(batch["image"]).max(-1) < 1e-5)[outside].sum() >= 3 * 12
+
+
+def test_border_weights_are_those_of_the_changed_label():
+    source = pictures(*[(24, 20)] * 3)
+    options = {"batch_size": 2, "crop": (16, 18), "augment": EVERYTHING, "border_class": 4}
+    plain = train(source, Data(name="x", **options))[1]
+    batch = train(source, Data(name="x", border_weight=7.0, **options))[1]
+    want = [border_weights(label, VOID, cell=4, weight=7.0) for label in batch["label"]]
+    np.testing.assert_array_equal(batch.pop("border"), want)
+    assert np.max(want) > 1 and batch.keys() == plain.keys()
+    for name, array in plain.items():  # Nothing else has changed.
+        np.testing.assert_array_equal(batch[name], array)
+    data = Data(name="x", border_weight=7.0)
+    (evaluated,) = eval_batches(source, data, preprocess(), batch_size=3)
+    assert "border" not in evaluated
 
 
 @pytest.mark.parametrize("size", [None, (10, 7)])

@@ -383,6 +383,31 @@ def test_batch_statistics_are_shared_over_the_axis():
     jax.tree.map(lambda a, b: equal(a[0], b), shared, stats)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_deep_supervision_adds_logits_of_lower_levels(padding):
+    image = picture((1, 92, 92, 1) if padding == "VALID" else (1, 21, 30, 1))
+    plain = UNet(3, width=2, depth=3, padding=padding, dropout_rate=0.0)
+    deep = plain.clone(deep_supervision=2)
+    params = initialised(deep, image)["params"]
+    assert params.keys() - initialised(plain, image)["params"].keys() == {"head_1", "head_2"}
+    _, state = deep.apply({"params": params}, image, capture_intermediates=True)
+    logits, *coarse = jax.jit(lambda p: deep.apply({"params": p}, image, train=True))(params)
+    want = plain.apply({"params": params}, image)
+    np.testing.assert_array_equal(deep.apply({"params": params}, image), want)
+    equal(logits, want)
+    height, width = want.shape[1:3]
+    for level, got in enumerate(coarse, start=1):
+        x = np.asarray(state["intermediates"][f"decoder_{level}"]["__call__"][0], np.float64)
+        head = params[f"head_{level}"]
+        small = np.einsum("bhwc,cd->bhwd", x, head["kernel"][0, 0]) + head["bias"]
+        large = np.kron(small, np.ones((1, 2**level, 2**level, 1)))
+        # Unpadded, a level reaches 4 * (2**level - 1) / 2 pixels farther on each side.
+        top = 2 * (2**level - 1) if padding == "VALID" else 0
+        if padding == "VALID":
+            assert large.shape[1] == height + 2 * top
+        equal(got, large[:, top : top + height, top : top + width])
+
+
 def test_dropout_is_at_the_bottom_and_in_training_only():
     model = UNet(2, width=2, depth=1, dropout_rate=0.5)
     image = picture((1, 8, 8, 1))
@@ -419,6 +444,7 @@ def test_model_is_its_own_configuration():
         "norm": "batch",
         "dropout_rate": 0.5,
         "down": "conv",
+        "deep_supervision": 0,
         "axis_name": None,
     }
 
@@ -434,6 +460,7 @@ def test_model_is_its_own_configuration():
         ({"norm": "layer"}, (1, 8, 8, 1), "norm must be one of None, batch; got 'layer'"),
         ({"down": "stride"}, (1, 8, 8, 1), "down must be one of pool, conv; got 'stride'"),
         ({"dropout_rate": 1.0}, (1, 8, 8, 1), r"dropout_rate must be in \[0, 1\); got 1.0"),
+        ({"deep_supervision": 4}, (1, 8, 8, 1), r"deep_supervision must be in 0\.\.3; got 4"),
         ({}, (8, 8, 1), r"float images \[b, h, w, c\]; got float32 \(8, 8, 1\)"),
         ({}, (1, 0, 8, 1), "at least one pixel"),
     ],

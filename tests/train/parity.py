@@ -1,5 +1,7 @@
 """Five SGD steps of a small U-Net on whatever devices there are; run by test_parallel.py.
 
+With border weights, deep supervision and the scores of whole pictures.
+
 As a program: parity.py OUT.npz HOW NORM PORT PROCESS, one of two processes of 4 devices each.
 """
 
@@ -20,7 +22,8 @@ def batch(step):
     image = rng.normal(size=(BATCH, SIZE, SIZE, 1)).astype(np.float32)
     weight = np.ones(BATCH, np.float32)
     weight[step % BATCH] = 0
-    return {"image": image, "label": label, "weight": weight}
+    border = 10 * rng.random(label.shape, np.float32)
+    return {"image": image, "label": label, "weight": weight, "border": border}
 
 
 def train(layout, norm, accumulate=1):
@@ -36,8 +39,9 @@ def train(layout, norm, accumulate=1):
 
     colours = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
     info = Info("test", 3, ("a", "b", "c"), colours, 255, 1, (0.5,), (0.25,))
-    task = Segmentation().bind(info)
-    model = UNet(num_classes=3, width=4, depth=2, norm=norm, dropout_rate=0.0)
+    task = Segmentation(boundary_tolerance=0.05, membrane=1).bind(info)
+    options = {"norm": norm, "dropout_rate": 0.0, "deep_supervision": 1}
+    model = UNet(num_classes=3, width=4, depth=2, **options)
     tx = optax.sgd(0.05, momentum=0.9)
     blank = np.zeros((1, SIZE, SIZE, 1), np.float32)
     state = layout.put(create(model, (blank,), tx, seed=0, ema=True))
@@ -52,16 +56,17 @@ def train(layout, norm, accumulate=1):
         state, metrics = step(state, layout.split({k: v[own] for k, v in batch(n).items()}))
         losses.append(to_host(metrics)["loss"])
     scores = layout.map(make_eval_step(model, task))
-    sums = scores(state.variables(), layout.split({k: v[own] for k, v in batch(99).items()}))
-    return to_host(
+    rated = layout.split({k: v[own] for k, v in batch(99).items()})
+    sums, rows = to_host(scores(state.variables(), rated))
+    trained = to_host(
         {
             "params": state.params,
             "momentum": state.opt_state,
             "stats": state.batch_stats,
             "ema": state.ema,
-            "sums": sums,
         }
-    ), losses
+    )
+    return {**trained, "sums": sums, "rows": rows, "row_sums": task.row_sums(rows)}, losses
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from zoo.data.info import Info
+from zoo.losses import pixel_cross_entropy
 from zoo.models import UNet
 from zoo.train.segmentation import BoundSegmentation, Segmentation
 
@@ -79,6 +80,104 @@ def test_logits_of_the_middle_are_scored_in_the_middle():
         task.sums(logits, batch(truth, size=(4, 4)))
 
 
+def drawn(rng, size=(2, 7, 6), outputs=1):
+    """Logits, labels with void, and class weights."""
+    label = rng.integers(0, 3, size)
+    label[0, :2] = 11
+    return rng.normal(size=(outputs, *size, 3)), label, np.array([0.5, 2.0, 1.0])
+
+
+def by_loop(logits, label, class_weights, border, smoothing):
+    """Sums of the values and of the weights over pixels, one by one in float64."""
+    values, weights = 0.0, 0.0
+    for place in np.argwhere(label != 11):
+        z, y, b = logits[tuple(place)], label[tuple(place)], border[tuple(place)]
+        log_p = z - np.log(np.exp(z).sum())
+        for w in (class_weights, b * np.ones(3)):
+            values -= (1 - smoothing) * w[y] * log_p[y] + smoothing / 3 * (w * log_p).sum()
+            weights += w[y]
+    return values, weights
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_border_weights_are_added_to_those_of_the_classes(smoothing):
+    rng = np.random.default_rng(0)
+    (logits,), label, class_weights = drawn(rng)
+    task = BoundSegmentation(INFO, class_weights, Segmentation(label_smoothing=smoothing))
+    border = rng.uniform(0, 10, label.shape)
+    given = {**batch(label), "border": jnp.asarray(border, jnp.float32)}
+    values, weights = jax.jit(task.loss)(jnp.asarray(logits, jnp.float32), given)
+    want = by_loop(logits, label, class_weights, border, smoothing)
+    np.testing.assert_allclose([values.sum(), weights.sum()], want, rtol=1e-5)
+    assert not np.any(values[label == 11]) and not np.any(weights[label == 11])
+    # Logits of the middle take the weights of the middle.
+    values, weights = task.loss(jnp.asarray(logits[:, 1:-2, 1:-1], jnp.float32), given)
+    inner = (slice(None), slice(1, -2), slice(1, -1))
+    want = by_loop(logits[inner], label[inner], class_weights, border[inner], smoothing)
+    np.testing.assert_allclose([values.sum(), weights.sum()], want, rtol=1e-5)
+    # Evaluation knows nothing of them.
+    assert task.sums(jnp.asarray(logits, jnp.float32), given)["weight"] == (label != 11).sum()
+
+
+def test_deep_supervision_is_the_weighted_mean_of_the_losses():
+    """As nnU-Net: weights 1, 1/2, 1/4, together 1, of each output's mean loss."""
+    rng = np.random.default_rng(1)
+    logits, label, class_weights = drawn(rng, outputs=3)
+    task = BoundSegmentation(INFO, class_weights)
+    outputs = tuple(jnp.asarray(logits, jnp.float32))
+
+    def mean(outputs):
+        values, weights = task.loss(outputs, batch(label))
+        return values.sum() / weights.sum()
+
+    loss, gradient = jax.jit(jax.value_and_grad(mean))(outputs)
+    border, shares = np.zeros(label.shape), np.array([4, 2, 1]) / 7
+    each = [np.divide(*by_loop(z, label, class_weights, border, 0.0)) for z in logits]
+    np.testing.assert_allclose(loss, shares @ each, rtol=1e-6)
+    for z, share, got in zip(logits, shares, gradient, strict=True):
+        p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+        known = label != 11
+        w = np.where(known, class_weights[np.where(known, label, 0)], 0)
+        want = share * w[..., None] * (p - np.eye(3)[np.where(known, label, 0)]) / w.sum()
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-8)
+    # One output in a tuple or without: the loss itself, to the last bit.
+    for alone in (outputs[0], outputs[:1]):
+        values, weights = task.loss(alone, batch(label))
+        options = {"ignore_label": 11, "class_weights": class_weights}
+        want = pixel_cross_entropy(outputs[0], jnp.asarray(label), **options)
+        np.testing.assert_array_equal([values, weights], want)
+
+
+def test_pictures_are_scored_by_themselves():
+    truth = np.array([[[0, 0, 1, 0]] * 4, [[0, 0, 0, 0]] * 4, [[11] * 4] * 4, [[2, 2, 1, 0]] * 4])
+    said = np.array(
+        [[[0, 0, 1, 0]] * 4, [[0, 1, 0, 0]] * 4, [[0, 1, 0, 1]] * 4, [[0, 0, 0, 0]] * 4]
+    )
+    plain = Segmentation().bind(INFO)
+    assert plain.rows(one_hot(said), batch(truth)) == {} == plain.row_sums({})
+    task = Segmentation(boundary_tolerance=0.2, membrane=1).bind(INFO)
+    given = batch(truth, weight=[1, 1, 1, 0])  # The last fills the batch only.
+    rows = jax.device_get(jax.jit(task.rows)(one_hot(said), given))
+    sums = {k: np.asarray(x) for k, x in task.sums(one_hot(said), given).items()}
+    parts = [task.row_sums({"pictures": rows["pictures"][i : i + 2]}) for i in (0, 2)]
+    added = {name: parts[0][name] + parts[1][name] for name in parts[0]}
+    scores = task.scores({**sums, **added})
+    # Picture 1 is perfect; 2 has no contour, so those said are wrong, and one cell; 3 is void.
+    assert scores["mean_boundary_f1"] == 0.5 and scores["boundary_f1"][:2] == [0.5, 1.0]
+    assert np.isnan(scores["boundary_f1"][2])
+    # Picture 2's cell of 16 falls in two: the membrane's 4 go to either side.
+    split = (8**2 + 8**2) / 16**2, (4**2 + 12**2) / 16**2
+    assert scores["rand_merge"] == 1 and scores["rand_split"] in [(1 + x) / 2 for x in split]
+    assert scores["information_split"] == 0.5 and scores["information_merge"] == 1
+    assert scores["mean_iou"] == plain.scores(sums)["mean_iou"]
+    assert plain.scores(sums).keys() == scores.keys() - added.keys()
+
+
+def test_a_membrane_that_is_no_class_is_refused():
+    with pytest.raises(ValueError, match=r"task\.membrane=3 is none of 0\.\.2"):
+        Segmentation(membrane=3).bind(INFO)
+
+
 def test_scores_are_ratios_of_sums():
     task = Segmentation().bind(INFO)
     sums = {
@@ -104,6 +203,7 @@ def test_a_model_of_other_classes_is_told_the_way_out():
     [
         ({"class_weights": "median"}, "none, median_frequency, got 'median'"),
         ({"label_smoothing": 1.0}, r"in \[0, 1\); got 1.0"),
+        ({"boundary_tolerance": 0.0}, "boundary_tolerance must be > 0; got 0.0"),
     ],
 )
 def test_bad_fields_are_refused(fields, words):

@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from zoo.data.augment import augment
+from zoo.data.border_weights import border_weights
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
 
@@ -27,9 +28,9 @@ def train_batches(
     Every epoch has another order and other augmentations, and a batch may reach into the next.
     `where` tells `process_index` and `process_count`, 0 and 1 by default. Returns {"image": [b, h,
     w, c] float32, "label": [b, h, w] int32, "weight": [b] float32, ones}, where b is
-    `data.batch_size / process_count`. Raises ValueError where the source is empty, the seed has
-    more than 32 bits or the batch does not divide by the processes; on access, where pictures of
-    one batch differ in size.
+    `data.batch_size / process_count`, with border weights also "border": [b, h, w] float32. Raises
+    ValueError where the source is empty, the seed has more than 32 bits or the batch does not
+    divide by the processes; on access, where pictures of one batch differ in size.
     """
     if len(source) == 0:
         raise ValueError(f"{source.info.name} has no example to train on; choose another split.")
@@ -47,7 +48,11 @@ def train_batches(
             label = resize_label(label, preprocess.size)
         image, label = augment(image, label, rng, data.augment, crop=data.crop, **outside)
         image = dataclasses.replace(preprocess, size=None)(image)
-        return {"image": image, "label": label, "name": example["name"]}
+        prepared = {"image": image, "label": label, "name": example["name"]}
+        if data.border_weight:  # Of the changed label: a zoom changes the distances.
+            how = {"cell": data.border_class, "weight": data.border_weight}
+            prepared["border"] = border_weights(label, source.info.ignore_label, **how)
+        return prepared
 
     rows, mine = share(data.batch_size, **where)
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None).random_map(prepare)
@@ -126,9 +131,9 @@ def stacked(examples: Sequence[Mapping]) -> Batch:
         (size, name), (other_size, other), *_ = sizes.items()
         problem = f"{name} is {size} and {other} {other_size} (h, w), but a batch has one size"
         raise ValueError(f"{problem}: set data.crop (cuts and pads) or data.size (resizes).")
-    images, labels = (np.stack([e[key] for e in examples]) for key in ("image", "label"))
+    batch = {k: np.stack([e[k] for e in examples]) for k in examples[0] if k != "name"}
     weights = np.ones(len(examples), np.float32)
-    return {"image": images, "label": labels.astype(np.int32), "weight": weights}
+    return {**batch, "label": batch["label"].astype(np.int32), "weight": weights}
 
 
 def _runs(examples: Iterator[dict], most: int) -> Iterator[list[dict]]:

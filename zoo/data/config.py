@@ -26,6 +26,8 @@ class Data:
     num_classes: int | None = None  # Needed where the data set does not tell.
     options: dict = dataclasses.field(default_factory=dict)  # Passed to the TFDS builder.
     augment: Augment = dataclasses.field(default_factory=Augment)
+    border_weight: float = 0.0  # Added to pixels between cells, 10 in the U-Net paper; 0 is none.
+    border_class: int = 0  # The one whose regions are cells.
     cache_mib: int = 1024  # Decoded examples kept in memory, a split.
     threads: int = 2  # That prepare batches ahead; 0 prepares each when it is asked for.
 
@@ -34,8 +36,8 @@ class Data:
             sides = getattr(self, name)
             if sides is not None and (len(sides) != 2 or min(sides) < 1):
                 raise ValueError(f"data.{name} must be (height, width), each >= 1; got {sides}.")
-        for name, least in (("batch_size", 1), ("cache_mib", 0), ("threads", 0)):
-            if (got := getattr(self, name)) < least:
+        for name in ("batch_size", "border_weight", "cache_mib", "threads"):
+            if (got := getattr(self, name)) < (least := int(name == "batch_size")):
                 raise ValueError(f"data.{name} must be at least {least}; got {got}.")
         if self.score_at not in ("source", "input"):
             raise ValueError(f"data.score_at must be source or input; got {self.score_at!r}.")

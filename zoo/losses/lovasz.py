@@ -13,9 +13,9 @@ def lovasz_softmax(
 
     Berman, Triki & Blaschko, "The Lovász-Softmax Loss: A Tractable Surrogate for the Optimization
     of the Intersection-Over-Union Measure in Neural Networks", CVPR 2018. A class whose truth is
-    the set T and whose mispredicted pixels are M has the Jaccard loss |M| / |T u M| (Eq. 6). A
-    pixel's error is 1 - p in T, else p, the softmax (Eq. 11). Taken in falling order, each error is
-    multiplied by what its pixel adds to the loss of those before it, as if they were M (Eq. 8, 9).
+    the set T and whose mispredicted pixels are M has the Jaccard loss |M| / |T u M|. A pixel's
+    error is 1 - p in T, else p, the softmax. Taken in falling order, each error is multiplied by
+    what its pixel adds to the loss of those before it, as if they were M.
 
     Args:
         logits: [b, h, w, k] float; computed in float32 whatever they are.

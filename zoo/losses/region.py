@@ -21,9 +21,9 @@ def dice(
 ) -> tuple[jax.Array, jax.Array]:
     """1 - 2 |P & T| / (|P| + |T|) of each image and class: `tversky` with both weights 1/2.
 
-    Eq. 1 of Drozdzal et al., "The Importance of Skip Connections in Biomedical Image
-    Segmentation", arXiv:1608.04117, plus 1. Milletari et al., arXiv:1606.04797, square the
-    terms of the divisor; they are not squared here. Arguments, returns and raises: see `tversky`.
+    Drozdzal et al., "The Importance of Skip Connections in Biomedical Image Segmentation",
+    arXiv:1608.04117, plus 1. Milletari et al., arXiv:1606.04797, square the terms of the divisor;
+    they are not squared here. Arguments, returns and raises: see `tversky`.
     `smooth` there stands beside |P & T|, so it is twice that in this form.
     """
     return _per_image("dice", logits, labels, ignore_label, 0.5, 0.5, smooth)
@@ -52,8 +52,8 @@ def tversky(
     """1 - the Tversky index of each image and class, with softmax probabilities for pixels.
 
     Salehi, Erdogmus & Gholipour, "Tversky Loss Function for Image Segmentation Using 3D Fully
-    Convolutional Deep Networks", MLMI 2017, Eq. 3, with their best weights as default; each class
-    in turn is the paper's lesion, all others together its background.
+    Convolutional Deep Networks", MLMI 2017, with their best weights as default; each class in
+    turn is the paper's lesion, all others together its background.
 
     A class without a pixel in the image's truth has value and weight 0, and so has every class of
     an image of void: there the index is 0 whatever the network says, or undefined. What falls to

@@ -8,6 +8,7 @@ MICCAI 2015, arXiv:1505.04597. Departures:
   gives no rate; 0.5 is that of the authors' Caffe release.
 - Down by pooling as the paper, or by a 2x2 convolution of stride 2 (`down="conv"`).
 - Batch norm by choice; the paper has none. It is between convolution and ReLU.
+- Deep supervision by choice: nnU-Net's, Nature Methods 2021, but logits grow, not labels shrink.
 """
 
 from typing import Literal
@@ -19,6 +20,7 @@ from flax import linen as nn
 from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, check, he_normal
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
+from zoo.ops.upsample import upsample_nearest
 
 _FIELDS = FIELDS | {
     "padding": (lambda name: name in ("SAME", "VALID"), "one of SAME, VALID"),
@@ -43,6 +45,7 @@ class UNet(nn.Module):
     norm: Literal["batch"] | None = None
     dropout_rate: float = 0.5
     down: Literal["pool", "conv"] = "pool"
+    deep_supervision: int = 0  # Levels with logits below full size, training; nnU-Net: depth - 2.
     axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
 
     @property
@@ -60,13 +63,16 @@ class UNet(nn.Module):
         return 7 * 2**self.depth - 5
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array | tuple:
         """[b, h, w, c] float -> logits [b, h', w', num_classes] float32.
 
-        h' = h with padding "SAME" and h - 12 * 2**depth + 8 with "VALID". Raises ValueError where a
-        field or the image's rank, type or size is impossible.
+        h' = h with padding "SAME" and h - 12 * 2**depth + 8 with "VALID". Deep supervision makes it
+        a tuple in training: these and those of the levels below, of one size. Raises ValueError
+        where a field or the image's rank, type or size is impossible.
         """
         check(self, _FIELDS, image)
+        if not 0 <= (deep := self.deep_supervision) < self.depth:
+            raise ValueError(f"UNet.deep_supervision must be in 0..{self.depth - 1}; got {deep}.")
         if self.padding == "VALID":
             for side in image.shape[1:3]:
                 self._check_valid(side)
@@ -80,7 +86,12 @@ class UNet(nn.Module):
             features = 2 * (self.width * 2**level,)
             return ConvBlock(features, *options, name=f"{name}_{level}")(x, train=train)
 
-        skips = []
+        def head(x: jax.Array, name: str) -> jax.Array:
+            # float32, or bfloat16 would round the logits to 8 bits.
+            conv = nn.Conv(self.num_classes, (1, 1), kernel_init=he_normal, name=name)
+            return conv(x.astype(jnp.float32))
+
+        skips, coarse = [], []
         for level in range(self.depth):
             x = block(x, level, "encoder")
             skips.append(x)
@@ -91,11 +102,13 @@ class UNet(nn.Module):
             x = ConvTranspose(self.width * 2**level, dtype=self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([centre_crop(skips[level], x.shape[1:3]), x], axis=-1)
             x = block(x, level, "decoder")
+            if 0 < level <= deep and (train or self.is_initializing()):
+                coarse.insert(0, upsample_nearest(head(x, f"head_{level}"), 2**level))
         if self.padding == "SAME":
-            x = x[:, :height, :width]
-        # float32, or bfloat16 would round the logits to 8 bits.
-        head = nn.Conv(self.num_classes, (1, 1), kernel_init=he_normal, name="head")
-        return head(x.astype(jnp.float32))
+            x, *coarse = (y[:, :height, :width] for y in (x, *coarse))
+        logits = head(x, "head")
+        coarse = (centre_crop(y, logits.shape[1:3]) for y in coarse)
+        return (logits, *coarse) if train and deep else logits
 
     def _down(self, x: jax.Array, level: int) -> jax.Array:
         """[b, h, w, c] -> [b, h / 2, w / 2, c]."""

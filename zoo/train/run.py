@@ -115,7 +115,8 @@ class Run:
         """
         totals: dict[str, np.ndarray] = {}
         for batch in self._shares(self.source(split)):
-            for name, part in to_host(self._eval_step(variables, batch)).items():
+            sums, rows = to_host(self._eval_step(variables, batch))
+            for name, part in {**sums, **self.task.row_sums(rows)}.items():
                 wide = part.astype(np.int64 if part.dtype.kind in "iu" else np.float64)
                 totals[name] = totals[name] + wide if name in totals else wide
         return totals

@@ -15,7 +15,7 @@ from zoo.data.images import resize_image
 from zoo.data.info import Info
 from zoo.data.source import Source, open_source
 from zoo.losses import pixel_cross_entropy
-from zoo.metrics import confusion_matrix, segmentation_scores
+from zoo.metrics import boundary_scores, confusion_matrix, membrane_scores, segmentation_scores
 from zoo.ops.crop import centre_crop
 from zoo.ops.resize import resize_logits
 from zoo.train import fields, figures
@@ -36,21 +36,27 @@ class Segmentation:
     # "median_frequency" is counted on the training split.
     class_weights: Literal["none", "median_frequency"] = "none"
     class_weight_power: float = 1.0  # Weights are raised to it; 0.5 is gentler.
+    boundary_tolerance: float | None = None  # Of `boundary_scores`, often 0.0075; None: no scores.
+    membrane: int | None = None  # The class, for `membrane_scores`; None: no scores.
 
     def __post_init__(self):
         fields.check_types(self)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"task.label_smoothing must be in [0, 1); got {self.label_smoothing}.")
+        if self.boundary_tolerance is not None and self.boundary_tolerance <= 0:
+            raise ValueError(f"task.boundary_tolerance must be > 0; got {self.boundary_tolerance}.")
 
     def open(self, data: Data, split: str) -> Source:
         return open_source(data.name, split, label_offset=data.label_offset, **data.opening())
 
     def bind(self, info: Info, train: Sequence | None = None) -> "BoundSegmentation":
         """The task for a data set; the training split is read where weights are counted."""
+        if self.membrane is not None and self.membrane not in range(info.num_classes):
+            raise ValueError(f"task.membrane={self.membrane} is none of 0..{info.num_classes - 1}.")
         weights = None
         if self.class_weights == "median_frequency" and train is not None:
             weights = median_frequency(class_counts(train), power=self.class_weight_power)
-        return BoundSegmentation(info, weights, self.label_smoothing)
+        return BoundSegmentation(info, weights, self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,7 @@ class BoundSegmentation(Task):
 
     info: Info
     class_weights: np.ndarray | None = None  # [k] float.
-    label_smoothing: float = 0.0
+    config: Segmentation = Segmentation()
 
     headline = "mean_iou"
     use = "predict {workdir} IMAGE... --out predictions"
@@ -86,11 +92,21 @@ class BoundSegmentation(Task):
         fill = batch["weight"][:, None, None] == 0
         return jnp.where(fill, self.info.ignore_label, batch["label"])
 
-    def loss(self, logits: jax.Array, batch: Mapping[str, jax.Array], anchors=None):
-        """Values and weights [b, h', w'] over the pixels that the logits cover."""
-        labels, ignore = centre_crop(self._labels(batch), logits.shape[1:3]), self.info.ignore_label
-        options = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
-        return pixel_cross_entropy(logits, labels, ignore_label=ignore, **options)
+    def loss(self, outputs: jax.Array | tuple, batch: Mapping[str, jax.Array], anchors=None):
+        """Values and weights [b, h', w']; each of several logits counts half of the one before."""
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        size, smoothing = outputs[0].shape[1:3], self.config.label_smoothing
+        options = {"ignore_label": self.info.ignore_label, "label_smoothing": smoothing}
+        labels, added = centre_crop(self._labels(batch), size), [(1.0, self.class_weights)]
+        if "border" in batch:  # A pixel weighs its class's weight plus its border's.
+            added.append((centre_crop(batch["border"], size), None))
+        sums = 0.0, 0.0
+        for level, logits in enumerate(outputs):
+            for factor, by_class in added:
+                parts = pixel_cross_entropy(logits, labels, class_weights=by_class, **options)
+                sums = [x + 0.5**level * factor * part for x, part in zip(sums, parts, strict=True)]
+        values, weights = (x / (2 - 0.5**level) for x in sums)
+        return values, weights
 
     def _full(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
         """Logits and labels of the labels' size, or of the centre that VALID padding leaves."""
@@ -111,6 +127,24 @@ class BoundSegmentation(Task):
         counts = confusion_matrix(jnp.argmax(logits, axis=-1), labels, k, ignore)
         return {"confusion": counts, "loss": values.sum(), "weight": weights.sum()}
 
+    def rows(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Predictions and labels, [b, 2, h', w'] int32, where `row_sums` scores pictures."""
+        if self.config.boundary_tolerance is None and self.config.membrane is None:
+            return {}
+        logits, labels = self._full(logits, batch)
+        return {"pictures": jnp.stack([jnp.argmax(logits, axis=-1), labels], axis=1)}
+
+    def row_sums(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Each score's sum over the pictures in which it is not nan, and their number: [2, ...]."""
+        k, ignore, sums = self.info.num_classes, self.info.ignore_label, {}
+        tolerance, membrane = self.config.boundary_tolerance, self.config.membrane
+        for pair in rows.get("pictures", ()):
+            found = {} if tolerance is None else boundary_scores(*pair, k, ignore, tolerance)
+            found |= {} if membrane is None else membrane_scores(*pair, membrane, ignore)
+            for name, x in found.items():
+                sums[name] = sums.get(name, 0.0) + np.stack([np.nan_to_num(x), ~np.isnan(x)])
+        return sums
+
     def results(self, run, variables, split: str) -> dict[str, np.ndarray]:
         return run.sums(variables, split)
 
@@ -118,7 +152,9 @@ class BoundSegmentation(Task):
         """Scores from sums over a whole split, in float64."""
         weight = float(sums["weight"])
         loss = float(sums["loss"]) / weight if weight else 0.0
-        return {"loss": loss, **segmentation_scores(sums["confusion"])}
+        others = {n: x for n, x in sums.items() if n not in ("confusion", "loss", "weight")}
+        means = {n: (x[0] / np.where(x[1], x[1], np.nan)).tolist() for n, x in others.items()}
+        return {"loss": loss, **segmentation_scores(sums["confusion"]), **means}
 
     def finish(self, run, variables, sums, records, workdir) -> tuple[np.ndarray, str]:
         """Writes curves.png, confusion.png and examples.png into the workdir's figures/."""

@@ -112,13 +112,15 @@ def apply_loss(
 
 
 def make_eval_step(model: nn.Module, task: Task) -> Callable[..., Any]:
-    """Builds `step(variables, batch, axis_name=None) -> sums`, what the host adds up.
+    """Builds `step(variables, batch, axis_name=None) -> sums, rows`, what the host adds up.
 
-    `task.sums(outputs, batch)` is a tree of sums over the batch; here they cross the devices.
+    `task.sums(outputs, batch)` is a tree of sums that cross the devices; `task.rows` are gathered.
     """
 
     def step(variables: Mapping[str, Any], batch: Batch, axis_name: str | None = None):
-        return total(task.sums(model.apply(variables, *task.inputs(batch)), batch), axis_name)
+        outputs = model.apply(variables, *task.inputs(batch))
+        rows = {k: gather(x, axis_name)[0] for k, x in task.rows(outputs, batch).items()}
+        return total(task.sums(outputs, batch), axis_name), rows
 
     return step
 

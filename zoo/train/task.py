@@ -64,6 +64,13 @@ class Task:
     def mine(self, run, variables, seed: Sequence[int]) -> dict[str, np.ndarray]:
         """The training rows until the next renewal, of the network as it is now."""
 
+    def rows(self, outputs: Any, batch: Batch) -> dict[str, jax.Array]:
+        """Arrays [b, ...] of which the host makes more sums, by `row_sums`."""
+        return {}
+
+    def row_sums(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {}
+
     def results(self, run, variables, split: str) -> Any:
         """All that `scores` and `finish` need to know of a split."""
 
