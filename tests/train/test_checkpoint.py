@@ -7,10 +7,12 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from flax.traverse_util import flatten_dict
 
+from zoo.models import FCN8s, FCN16s, FCN32s
 from zoo.train import checkpoint
 from zoo.train.checkpoint import Checkpoints, load_variables
-from zoo.train.state import create
+from zoo.train.state import TrainState, create
 
 
 class Net(nn.Module):
@@ -118,14 +120,94 @@ def test_load_variables_says_what_is_missing(tmp_path, saved):
         load_variables(saved, which="latest")
 
 
-def test_adopt_takes_every_tensor_or_none(saved):
+def test_adopt_takes_every_tensor(saved):
     fresh = state_at(77, seed=1).variables()
-    taken = checkpoint.adopt(fresh, saved)
+    taken, line = checkpoint.adopt(fresh, saved, Net())
     np.testing.assert_array_equal(
         taken["params"]["Dense_0"]["kernel"], state_at(2).ema["Dense_0"]["kernel"]
     )
+    assert line == f"Starting from {saved / 'checkpoints' / '2'}: 6 of 6 tensors"
     with pytest.raises(ValueError, match="does not fit the model: params/Dense_0/bias"):
-        checkpoint.adopt(state_at(0, features=5).variables(), saved)
+        checkpoint.adopt(state_at(0, features=5).variables(), saved, Net(5))
+
+
+def fcn(kind, width=1):
+    """A model, and variables of its shapes whose every number is drawn."""
+    model, rng = kind(num_classes=3, width=width), np.random.default_rng(len(kind.__name__))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    return model, jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+
+
+def keep(workdir, variables):
+    params = variables["params"]
+    state = TrainState(np.int32(1), params, {}, optax.EmptyState(), None)
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save(state, {"best": None, "stale": 0})
+    checkpoints.close()
+
+
+def test_a_finer_fcn_starts_from_a_coarser_one(tmp_path):
+    """As the paper trains them: 32s, then 16s, then 8s."""
+    chain = [FCN32s, FCN16s, FCN8s]
+    news = [["score_pool4/bias", "score_pool4/kernel", "upscore16/kernel", "upscore2/kernel"]]
+    news += [["score_pool3/bias", "score_pool3/kernel", "upscore8/kernel", "upscore_pool4/kernel"]]
+    for coarse, fine, new in zip(chain[:2], chain[1:], news, strict=True):
+        (_, old), (model, fresh) = fcn(coarse), fcn(fine)
+        workdir = tmp_path / coarse.__name__
+        keep(workdir, old)
+        taken, line = checkpoint.adopt(fresh, workdir, model)
+        taken, fresh, old = (flatten_dict(v["params"], sep="/") for v in (taken, fresh, old))
+        for name, got in taken.items():
+            np.testing.assert_array_equal(got, fresh[name] if name in new else old[name])
+        (gone,) = set(old) - set(taken)
+        assert line == (
+            f"Starting from {workdir / 'checkpoints' / '1'}: {len(taken) - 4} of {len(taken)} "
+            f"tensors; new are {', '.join('params/' + n for n in new)}; left out are params/{gone}"
+        )
+
+
+def test_adopt_takes_nothing_of_another_shape_or_name(tmp_path):
+    (_, old), (model, fresh) = fcn(FCN32s), fcn(FCN16s, width=2)
+    keep(tmp_path, old)
+    with pytest.raises(
+        ValueError, match=r"params/fc6/bias is float32\[64\] there and float32\[128"
+    ):
+        checkpoint.adopt(fresh, tmp_path, model)
+    with pytest.raises(ValueError, match="batch_stats/BatchNorm_0/mean is nothing there"):
+        checkpoint.adopt(state_at(0).variables(), tmp_path, Net())
+
+
+def test_a_file_of_weights_is_for_a_model_that_takes_one(tmp_path, peer):
+    torch = peer("torch")
+    model, fresh = fcn(FCN16s)
+    params = flatten_dict(fresh["params"], sep="/")
+    tensors, numbers = {}, iter([0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28])
+    for stage, n in enumerate((2, 2, 3, 3, 3), 1):
+        for i in range(n):
+            kh, kw, c, out = params[f"stage_{stage}/Conv_{i}/kernel"].shape
+            name = f"features.{next(numbers)}"
+            tensors |= {
+                f"{name}.weight": torch.rand(out, c, kh, kw),
+                f"{name}.bias": torch.rand(out),
+            }
+    tensors |= {"classifier.0.weight": torch.rand(64, 49 * 8), "classifier.0.bias": torch.rand(64)}
+    tensors |= {"classifier.3.weight": torch.rand(64, 64), "classifier.3.bias": torch.rand(64)}
+    torch.save(tensors, tmp_path / "vgg.pth")
+    taken, line = checkpoint.adopt(fresh, tmp_path / "vgg.pth", model)
+    got = taken["params"]["fc6"]["kernel"]
+    want = tensors["classifier.0.weight"].numpy()
+    for c, y, x in ((0, 0, 0), (7, 6, 5), (3, 1, 4)):
+        np.testing.assert_array_equal(got[y, x, c], want[:, 49 * c + 7 * y + x])
+    assert "vgg.pth: 30 of 36 tensors; new are params/score_fr/bias, " in line
+    np.testing.assert_array_equal(
+        taken["params"]["score_fr"]["kernel"], fresh["params"]["score_fr"]["kernel"]
+    )
+    with pytest.raises(
+        ValueError, match=r"Net takes a workdir, no weights; got init_from=.*vgg.pth"
+    ):
+        checkpoint.adopt(state_at(0).variables(), tmp_path / "vgg.pth", Net())
+    with pytest.raises(ValueError, match="none.safetensors cannot be read"):
+        checkpoint.adopt(fresh, tmp_path / "none.safetensors", model)
 
 
 def test_meta_is_plain_json_on_disk(saved):

@@ -16,7 +16,7 @@ import pytest
 
 from zoo.data.augment import Augment
 from zoo.data.config import Data
-from zoo.models import UNet
+from zoo.models import FCN32s, UNet
 from zoo.train import loop
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.config import Experiment, Optimizer
@@ -252,7 +252,7 @@ def test_early_stopping_survives_a_relaunch(tmp_path):
     assert arrays(tmp_path)[0] == 8
 
 
-def test_init_from_starts_from_another_run(finished, tmp_path):
+def test_init_from_starts_from_another_run(finished, tmp_path, capsys):
     config = experiment(
         init_from=str(finished[0]), steps=1, optimizer=Optimizer(name="sgd", learning_rate=0.0)
     )
@@ -261,6 +261,9 @@ def test_init_from_starts_from_another_run(finished, tmp_path):
         arrays(tmp_path)[1]["params/" + "head/kernel"],
         dict(_best(finished[0]))["head/kernel"],
     )
+    assert "Starting from" in capsys.readouterr().out
+    loop.train("small", config, tmp_path, Layout())  # Resumed: it starts from itself.
+    assert "Starting from" not in capsys.readouterr().out
 
 
 def _best(workdir):
@@ -278,6 +281,8 @@ def test_bad_input_leaves_the_workdir_untouched(tmp_path):
         experiment(model=UNet(num_classes=7, width=4, depth=2)),
         experiment(data=dataclasses.replace(experiment().data, batch_size=9)),
         experiment(init_from=str(tmp_path / "none")),
+        experiment(init_from=str(tmp_path / "none.pth")),
+        experiment(init_from=str(tmp_path / "none.pth"), model=FCN32s(num_classes=11, width=1)),
     ):
         with pytest.raises(ValueError):
             loop.train("small", wrong, workdir, Layout())

@@ -168,10 +168,26 @@ def check_fits(target: Any, found: Any, where: File) -> None:
     _fill(target, _flat(found), where)
 
 
-def adopt(variables: dict[str, Any], source: File) -> dict[str, Any]:
-    """Fresh `variables` with every tensor replaced by that of another run's workdir.
+def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str, Any], str]:
+    """Fresh `variables` with the tensors of another run's workdir, or of a file of weights.
 
-    Raises ValueError for the first of another name or shape, and where `source` holds no run.
+    What it lacks stays as it is, and what it has beyond them is left out; the line returned tells
+    both. A `model` that can start from a file has `pretrained(file, params)`. Raises ValueError for
+    the first tensor of another shape, for no common name, and for no run or weights at `source`.
     """
-    found, step = load_variables(source)
-    return _fill(variables, _flat(found), pathlib.Path(source) / "checkpoints" / str(step))
+    if str(source).endswith((".pth", ".pt", ".safetensors")):
+        if not hasattr(model, "pretrained"):
+            problem = f"{type(model).__name__} takes a workdir, no weights; got init_from={source}"
+            raise ValueError(f"{problem}.")
+        where, found = source, {"params": model.pretrained(source, variables["params"])}
+    else:
+        found, step = load_variables(source)
+        where = pathlib.Path(source) / "checkpoints" / str(step)
+    fresh, found = _flat(variables), _flat(found)
+    kept = {name: x for name, x in found.items() if name in fresh}
+    filled = _fill(variables, {**fresh, **kept} if kept else found, where)
+    line = f"Starting from {where}: {len(kept)} of {len(fresh)} tensors"
+    for words, names in (("new are", fresh), ("left out are", found)):
+        rest = sorted(names.keys() - kept)
+        line += f"; {words} {', '.join(rest)}" if rest else ""
+    return filled, line

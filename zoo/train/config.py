@@ -67,7 +67,7 @@ class Experiment:
     log_every: int = 20
     eval_every: int = 500
     checkpoint_every: int = 500
-    init_from: str | None = None  # A workdir whose best parameters this run starts from.
+    init_from: str | None = None  # A workdir whose best parameters it starts from, or weights.
     patience: int | None = None  # Evaluations without a better score before stopping early.
 
     def __post_init__(self):

@@ -53,9 +53,10 @@ def train(name: str, experiment: Experiment, workdir: File, layout: Layout) -> d
     run = Run(experiment, layout)
     for split in (experiment.data.validation_split, experiment.split):
         run.source(split)
-    fresh = run.initial_state()
+    fresh, origin = run.initial_state(), None
     if experiment.init_from is not None:
-        adopted = checkpoint.adopt(fresh.variables(), experiment.init_from)
+        source, model = experiment.init_from, experiment.model
+        adopted, origin = checkpoint.adopt(fresh.variables(), source, model)
         fresh = fresh.replace(**adopted, ema=None if fresh.ema is None else adopted["params"])
     if jax.process_index() == 0:
         config.write_experiment(workdir, name, experiment, run.info)
@@ -71,6 +72,8 @@ def train(name: str, experiment: Experiment, workdir: File, layout: Layout) -> d
                 log.say(f"Warning: {line}; going on from the checkpoint before it.")
             if start:
                 log.say(f"Going on in {workdir} from step {start} of {experiment.steps}.")
+            elif origin:
+                log.say(origin)
             _train_steps(run, workdir, layout.put(state), meta, checkpoints, log, signals)
             checkpoints.wait()
             return _finish(run, workdir, log)
