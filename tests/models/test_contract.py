@@ -15,16 +15,28 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 
-from zoo.models import MaxUnpoolNet, UNet
+from zoo.models import FCN8s, FCN16s, FCN32s, MaxUnpoolNet, PatchClassifier, UNet
 from zoo.train import fields
 
-# Full-size networks, whose shapes alone are looked at, and variants that differ in size only.
+# The network of each paper, whose shapes alone are looked at, and what makes it small.
 MODELS = {
     "unet": (UNet, dict(width=4, depth=2)),
     "unet-norm": (functools.partial(UNet, norm="batch", down="conv"), dict(width=4, depth=2)),
     "unpool": (MaxUnpoolNet, dict(width=4, blocks=(1, 2))),
+    "patch": (PatchClassifier, dict(window=17, kernels=(2, 3), width=6, hidden=8)),
+    "patch-full": (
+        functools.partial(PatchClassifier, pool=1),
+        dict(window=7, kernels=(3, 3), width=6, hidden=8),
+    ),
+    "fcn32s": (FCN32s, dict(width=2)),
+    "fcn16s": (FCN16s, dict(width=2)),
+    "fcn8s": (FCN8s, dict(width=2)),
 }
 BATCH_NORM = ("unet-norm", "unpool")
+
+
+# What is compiled here runs a few times: without optimization it is ready in a third of the time.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 
 
 @pytest.fixture(params=MODELS)
@@ -55,7 +67,7 @@ def shapes_of(model: nn.Module, image: jax.ShapeDtypeStruct):
 @functools.cache
 def variables_of(model: nn.Module, channels: int = 3) -> dict:
     """As `init` makes them and then perturbed, so that none is at a trivial 0 or 1."""
-    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": "0"})
+    init = jit(model.init)
     variables = init(jax.random.key(0), picture(1, model.stride, model.stride, channels))
     rng = np.random.default_rng(0)
 
@@ -71,7 +83,7 @@ def variables_of(model: nn.Module, channels: int = 3) -> dict:
 
 @functools.cache
 def applied(model: nn.Module):
-    return jax.jit(model.apply)
+    return jit(model.apply)
 
 
 # Shapes, by the abstract values alone.
@@ -136,7 +148,7 @@ def test_a_small_picture_under_vmap_and_pmap(name, size):
     assert np.isfinite(want).all() and np.ptp(want) > 0
     np.testing.assert_array_equal(applied(model)(variables, image[:, 0]), want)
     for mapped in (
-        jax.jit(jax.vmap(model.apply, (None, 0))),
+        jit(jax.vmap(model.apply, (None, 0))),
         jax.pmap(model.apply, in_axes=(None, 0)),
     ):
         equal(mapped(variables, image)[:, 0], want)
@@ -147,7 +159,7 @@ def test_every_parameter_learns(name):
     variables, image = variables_of(model), picture(1, 64, 64, 3)
     weight = picture(1, 64, 64, 3, seed=1)
 
-    @jax.jit
+    @jit
     @jax.grad
     def gradient(params):
         return (model.apply({**variables, "params": params}, image) * weight).sum()
@@ -163,7 +175,7 @@ def test_bfloat16_is_used_and_is_near(name):
     model = small(name)
     variables, image = variables_of(model), picture(1, 32, 32, 3)
     coarse = model.clone(dtype="bfloat16")
-    want, got = applied(model)(variables, image), jax.jit(coarse.apply)(variables, image)
+    want, got = applied(model)(variables, image), jit(coarse.apply)(variables, image)
     assert got.dtype == jnp.float32
     # The median: where two values round to one a maximum may move, and some logits with it.
     assert 1e-4 < np.median(np.abs(got - want)) / np.abs(want).max() < 0.03
@@ -188,7 +200,7 @@ def test_one_trace_a_shape(name):
     model, traces = small(name), []
     variables = variables_of(model)
 
-    @jax.jit
+    @jit
     def apply(variables, image):
         traces.append(image.shape)
         return model.apply(variables, image).shape
@@ -207,7 +219,7 @@ def test_no_pixel_sees_beyond_the_halo(name):
     variables = jax.tree.map(jnp.abs, variables_of(model))
     image = np.random.default_rng(0).uniform(size=(1, side, side, 3)).astype(np.float32)
 
-    @jax.jit
+    @jit
     @jax.grad
     def seen(image, at):
         return model.apply(variables, image)[0, at, at].sum()
@@ -248,7 +260,7 @@ def test_statistics_move_in_training_alone(name):
     variables, image = variables_of(model), picture(2, 16, 16, 3)
     assert ("batch_stats" in variables) == (name in BATCH_NORM)
 
-    @functools.partial(jax.jit, static_argnames="train")
+    @functools.partial(jit, static_argnames="train")
     def run(train):
         rngs = {"dropout": jax.random.key(0)}
         return model.apply(variables, image, train=train, mutable="batch_stats", rngs=rngs)[1]
@@ -270,7 +282,7 @@ def test_loss_halves_in_30_steps(name):
     label = np.array([[[0, 1], [2, 0]], [[1, 2], [0, 1]]]).repeat(side, 1).repeat(side, 2)
     colour = np.eye(3, dtype=np.float32)[label]
     image = colour + picture(*colour.shape) / 4
-    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": "0"})
+    init = jit(model.init)
     variables, tx = init(jax.random.key(0), image), optax.adam(1e-2)
 
     def loss(params, rest):
@@ -279,7 +291,7 @@ def test_loss_halves_in_30_steps(name):
         )
         return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean(), rest
 
-    @jax.jit
+    @jit
     def step(params, rest, state):
         (value, rest), gradient = jax.value_and_grad(loss, has_aux=True)(params, rest)
         updates, state = tx.update(gradient, state)

@@ -45,7 +45,7 @@ class FCN32s(nn.Module):
     dropout_rate: float = 0.5  # Behind fc6 and fc7.
     axis_name: str | None = None  # As every model has it; there are no statistics to share.
 
-    _skips = 0  # Of pool4 and pool3.
+    output_stride = 32  # Pixels between the scores that the last up-sampling takes.
 
     @property
     def stride(self) -> int:
@@ -58,7 +58,7 @@ class FCN32s(nn.Module):
 
         Stages reach 90 px, and fc6 3 * 32, beyond a score's 32; and a pixel hangs on two scores.
         """
-        return 32 + 3 * 32 + 90 + 31 - (16 >> self._skips)
+        return 32 + 3 * 32 + 90 + 31 - self.output_stride // 2
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
@@ -70,7 +70,7 @@ class FCN32s(nn.Module):
         # The first convolution has the last of the zeros.
         edge, padding = (self.pad - 1, "VALID") if self.pad else (0, "SAME")
         x = jnp.pad(image.astype(self.dtype), ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-        pools = []
+        pools, joined = [], {32: 0, 16: 1, 8: 2}[self.output_stride]
         for level, n in enumerate(_CONVOLUTIONS):
             features = n * (self.width * min(2**level, 8),)
             x = ConvBlock(features, dtype=self.dtype, name=f"stage_{level + 1}")(x)
@@ -95,14 +95,14 @@ class FCN32s(nn.Module):
         x = score(x, "score_fr")
         # Without zeros around the picture all maps begin at one corner; the crops are Caffe's.
         skips = ((4, "upscore2", 0.01, 5), (3, "upscore_pool4", 1e-4, 9))
-        for level, name, scale, crop in skips[: self._skips]:
+        for level, name, scale, crop in skips[:joined]:
             x = upscore(x, 2, name)
             pool = pools[level - 1] * (scale if self.scale_skips else 1)
             skip = score(pool, f"score_pool{level}")[:, crop * (edge > 0) :, crop * (edge > 0) :]
             h, w = map(min, x.shape[1:3], skip.shape[1:3])
             x = x[:, :h, :w] + skip[:, :h, :w]
-        x = upscore(x, 32 >> self._skips, f"upscore{32 >> self._skips}")
-        crop, (h, w) = (19, 27, 31)[self._skips] if self.pad else 0, image.shape[1:3]
+        x = upscore(x, self.output_stride, f"upscore{self.output_stride}")
+        crop, (h, w) = (19, 27, 31)[joined] if self.pad else 0, image.shape[1:3]
         return x[:, crop : crop + h, crop : crop + w]
 
     @nn.nowrap
@@ -116,13 +116,13 @@ class FCN16s(FCN32s):
 
     scale_skips: bool = False  # Pools times 0.01 and 0.0001 before scores: training "at once".
 
-    _skips = 1
+    output_stride = 16
 
 
 class FCN8s(FCN16s):
     """FCN-16s and the scores of pool3."""
 
-    _skips = 2
+    output_stride = 8
 
 
 def vgg16_params(tensors: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
