@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     module = load(args.name)
     # After the name is known to be right: these take seconds to import.
+    import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
     from zoo.train import checks, config, loop, overrides
     from zoo.train.parallel import Layout
     from zoo.train.process import set_up_process

@@ -3,6 +3,7 @@
 python -m experiments.launch quickstart
 """
 
+from experiments.datasets import DigitScenes
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import UNet
@@ -15,7 +16,7 @@ def experiment() -> Experiment:
         task=Segmentation(class_weights="median_frequency", class_weight_power=0.5),
         model=UNet(num_classes=11, width=16, depth=3, norm="batch", dropout_rate=0.0),
         data=Data(
-            name="digit_scenes",
+            name=DigitScenes.name,
             batch_size=16,
             augment=Augment(brightness=0.1, contrast=0.1),
         ),

@@ -3,6 +3,7 @@
 python -m experiments.launch triplet_digits
 """
 
+from experiments.datasets import Digits8x8
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import AlignedEncoder
@@ -15,7 +16,7 @@ def experiment() -> Experiment:
         task=Embedding(loss="batch_hard_triplet", options={"margin": 0.2}, images_per_class=16),
         model=AlignedEncoder(features=48, widths=(32,)),
         data=Data(
-            name="digits8x8",
+            name=Digits8x8.name,
             batch_size=112,
             options={"held_out": "7,8,9"},
             augment=Augment(

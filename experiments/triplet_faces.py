@@ -6,6 +6,7 @@ Trained on the persons 3-18, chosen and given its threshold on 19-22, tested on 
 python -m experiments.launch triplet_faces --set data.path=DIR (with the folders s3, s4 ...)
 """
 
+from experiments.datasets import OrlFaces
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import AlignedEncoder
@@ -31,7 +32,7 @@ def experiment() -> Experiment:
             symmetric=True,
         ),
         data=Data(
-            name="orl_faces",
+            name=OrlFaces.name,
             batch_size=64,
             size=(56, 46),
             augment=Augment(

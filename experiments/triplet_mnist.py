@@ -4,6 +4,7 @@ Of the first 8,000, 7,000 train and 1,000 choose the best step; all 8,000 are th
 python -m experiments.launch triplet_mnist --set data.path=DIR (with the t10k files)
 """
 
+from experiments.datasets import MnistIdx
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import ResidualEncoder
@@ -21,7 +22,7 @@ def experiment() -> Experiment:
         ),
         model=ResidualEncoder(features=64, width=16, normalize=True),
         data=Data(
-            name="mnist_idx",
+            name=MnistIdx.name,
             batch_size=60,
             train_split="test[:7000]",
             validation_split="test[7000:8000]",

@@ -5,6 +5,7 @@ Trained on five alphabets, chosen on Early_Aramaic, tested on Balinese and Latin
 python -m experiments.launch triplet_omniglot --set data.path=DIR (with the two zips)
 """
 
+from experiments.datasets import OmniglotMinimal
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import ResidualEncoder
@@ -23,7 +24,7 @@ def experiment() -> Experiment:
         ),
         model=ResidualEncoder(features=64, width=24, normalize=True),
         data=Data(
-            name="omniglot_minimal",
+            name=OmniglotMinimal.name,
             batch_size=128,
             size=(28, 28),
             options={"size": 56},

@@ -7,6 +7,7 @@ out the tail of each training video, as the given validation set is one clip of 
 set is the split given_val.
 """
 
+from experiments.datasets import Camvid
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import UNet
@@ -19,7 +20,7 @@ def experiment() -> Experiment:
         task=Segmentation(class_weights="median_frequency", class_weight_power=0.5),
         model=UNet(num_classes=11, width=16, depth=4, norm="batch", dropout_rate=0.0),
         data=Data(
-            name="camvid",
+            name=Camvid.name,
             batch_size=4,
             size=(144, 192),
             options={"validation": "tail"},

@@ -6,6 +6,7 @@ DIR holds train/image and train/label, the slices as PNG. Of twenty slices 0-14 
 validate.
 """
 
+from experiments.datasets import Isbi2012Em
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import UNet
@@ -20,7 +21,7 @@ def experiment() -> Experiment:
         task=Segmentation(class_weights="median_frequency", class_weight_power=0.5, membrane=1),
         model=UNet(num_classes=2, width=16, depth=4, norm="batch", dropout_rate=0.0),
         data=Data(
-            name="isbi2012_em",
+            name=Isbi2012Em.name,
             batch_size=2,
             crop=(256, 256),
             augment=Augment(

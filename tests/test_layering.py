@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "train": {"ops", "losses", "metrics", "data"},
     "infer": {"ops", "models", "losses", "metrics", "data", "train"},
     "zoo": {"infer"},
-    "experiments": {"ops", "models", "losses", "metrics", "data", "train", "infer"},
+    "datasets": {"data"},  # Of experiments; beside each other, but no experiment.
+    "experiments": {"ops", "models", "losses", "metrics", "data", "train", "infer", "datasets"},
 }
 # Not even by way of a package that imports them: data must stand without JAX, ops without Flax.
 FORBIDDEN = {
@@ -26,13 +27,15 @@ FORBIDDEN = {
     "models": {"optax"},
     "data": {"jax", "flax", "optax", "chex", "orbax"},
 }
-NEVER = {"tensorflow", "torch", "experiments", "tests"}  # In any file of zoo.
+FORBIDDEN["datasets"] = FORBIDDEN["data"]
+NEVER = {"tensorflow", "torch", "experiments", "tests"}  # In any file of zoo or of data sets.
 
 
 def layer(path: pathlib.PurePath) -> str:
     """The layer a file of the repository lies in."""
     parts = path.parts
-    return parts[1] if parts[0] == "zoo" and len(parts) > 2 else parts[0]
+    nested = parts[0] == "zoo" or parts[1] == "datasets"
+    return parts[1] if nested and len(parts) > 2 else parts[0]
 
 
 def imported(source: str, package: str) -> set[str]:
@@ -56,7 +59,7 @@ def faults(path: pathlib.PurePath, source: str) -> list[str]:
     found = []
     for name in sorted(imported(source, ".".join(path.parts[:-1]))):
         top, _, rest = name.partition(".")
-        if top == "zoo":
+        if top == "zoo" or name.startswith("experiments.datasets"):
             other = rest.split(".")[0]
             other = other if other in MAY_IMPORT else "zoo"
             bad = other != own and other not in MAY_IMPORT[own]
@@ -76,6 +79,16 @@ def test_imports_go_one_way():
     assert {layer(path.relative_to(ROOT)) for path in paths} == set(MAY_IMPORT)
     found = [f for path in paths for f in faults(path.relative_to(ROOT), path.read_text("utf-8"))]
     assert not found, "\n".join(found)
+
+
+def test_zoo_knows_no_data_set_of_the_experiments_by_name():
+    """What one of them needs lies beside it; any other finds it by importing its module."""
+    names = [path.stem for path in ROOT.glob("experiments/datasets/[!_]*.py")]
+    assert "camvid" in names
+    for path in ROOT.glob("zoo/**/*.py"):
+        text = path.read_text("utf-8").lower()
+        found = [n for n in names if n in text or n.replace("_", "") in text]
+        assert not found, f"{path} names {found}"
 
 
 def test_one_file_knows_devices():
@@ -113,6 +126,11 @@ def test_one_file_knows_devices():
         ("zoo/train/a.py", "from zoo.infer import predict"),
         ("zoo/infer/a.py", "from experiments import launch"),
         ("zoo/data/a.py", "import tensorflow as tf"),
+        ("zoo/data/a.py", "from experiments.datasets import Camvid"),
+        ("zoo/train/a.py", "def f():\n    import experiments.datasets.camvid"),
+        ("experiments/datasets/a.py", "from zoo.models import UNet"),
+        ("experiments/datasets/a.py", "from experiments import quickstart"),
+        ("experiments/datasets/a.py", "import jax"),
         ("zoo/__main__.py", "from zoo.models import UNet"),
         ("zoo/infer/a.py", "import torch"),
     ],
@@ -130,6 +148,8 @@ def test_an_arrow_the_wrong_way_is_found(path, source):
         ("zoo/train/a.py", "from zoo.train import config\nfrom zoo.data.source import Info"),
         ("zoo/__init__.py", "from zoo.infer.load import load"),
         ("experiments/a.py", "import experiments\nfrom zoo.models import UNet"),
+        ("experiments/a.py", "from experiments.datasets import Camvid"),
+        ("experiments/datasets/a.py", "from experiments.datasets.b import f\nimport zoo.data.info"),
     ],
 )
 def test_an_arrow_the_right_way_is_let_pass(path, source):

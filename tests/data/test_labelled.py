@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from experiments.datasets import Digits8x8, DigitScenes
 from zoo.data import open_labelled, open_source
 from zoo.data.prepare import png
 
@@ -83,18 +84,8 @@ def test_stock_omniglot_opens_by_name(tmp_path, monkeypatch):
     np.testing.assert_array_equal(opened[0]["image"], image)
 
 
-@pytest.mark.parametrize(
-    "name", ["digits8x8", "mnist_idx", "omniglot_minimal", "orl_faces", "image_folder_classes"]
-)
-def test_tfds_knows_our_sets_by_name(name):
-    assert tfds.builder_cls(name).__module__ == f"zoo.data.{name}"
-    builder = tfds.builder(name)  # Without its folder: preparing asks for it.
-    assert "label" in builder.info.features
-    assert pickle.loads(pickle.dumps(builder)).data_dir == builder.data_dir
-
-
 def test_an_example_is_decoded_once_and_cannot_be_changed():
-    opened = open_labelled("digits8x8", "test")
+    opened = open_labelled(Digits8x8.name, "test")
     example = opened[3]
     assert opened[3] is example and opened[3 - len(opened)] is example
     assert type(example["label"]) is np.int32 and opened.labels.dtype == np.int32
@@ -107,7 +98,7 @@ def test_an_example_is_decoded_once_and_cannot_be_changed():
     again = pickle.loads(pickle.dumps(opened))
     np.testing.assert_array_equal(again.labels, opened.labels)
     np.testing.assert_array_equal(again[3]["image"], example["image"])
-    uncached = open_labelled("digits8x8", "test", cache_mib=0)
+    uncached = open_labelled(Digits8x8.name, "test", cache_mib=0)
     assert uncached[3] is not uncached[3]
 
 
@@ -115,9 +106,9 @@ def test_no_picture_is_decoded_for_the_labels(monkeypatch):
     def decode(self, example):
         raise AssertionError("decoded")
 
-    open_labelled("digits8x8", "test")
+    open_labelled(Digits8x8.name, "test")
     monkeypatch.setattr(tfds.features.Image, "decode_example_np", decode)
-    opened = open_labelled("digits8x8", "test")
+    opened = open_labelled(Digits8x8.name, "test")
     assert len(opened.labels) == len(opened)
     with pytest.raises(AssertionError, match="decoded"):
         opened[0]
@@ -127,6 +118,7 @@ def test_neither_tensorflow_nor_jax_is_imported(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('no TensorFlow here')")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import experiments.datasets\n"
         "from zoo.data import open_labelled\n"
         "print(len(open_labelled('digits8x8', 'test')), 'jax' in sys.modules)"
     )
@@ -160,13 +152,13 @@ def test_what_does_not_exist_is_refused(tagged):
     with pytest.raises(ValueError, match="does not tell its number of classes"):
         tagged(num_classes=None)
     with pytest.raises(ValueError, match=r"no split 'tset' \(nearest: test\)"):
-        open_labelled("digits8x8", "tset")
+        open_labelled(Digits8x8.name, "tset")
     with pytest.raises(ValueError, match=r"no data set 'digits8x' \(nearest: digits8x8 or"):
         open_labelled("digits8x", "test")
     with pytest.raises(ValueError, match=r"'label' of digit_scenes is Image.*a task for masks"):
-        open_labelled("digit_scenes", "train")
+        open_labelled(DigitScenes.name, "train")
 
 
 def test_a_labelled_set_is_no_segmentation_set():
     with pytest.raises(ValueError, match=r"holds int64 \(\); a label must be integers \[h, w\]"):
-        open_source("digits8x8", "test")[0]
+        open_source(Digits8x8.name, "test")[0]

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
+from experiments.datasets import DigitScenes
 from zoo.data import open_source
-from zoo.data.digit_scenes import DigitScenes
 
 SMALL = {"train_scenes": 12, "validation_scenes": 2, "test_scenes": 3}
 
 
 def digits():
-    return open_source("digit_scenes", "train", options=SMALL)
+    return open_source(DigitScenes.name, "train", options=SMALL)
 
 
 def run(code, cache):
@@ -31,7 +31,7 @@ def run(code, cache):
 def test_a_kill_while_preparing_leaves_nothing_that_is_used(tmp_path, monkeypatch):
     kill = (
         "import os, signal\n"
-        "from zoo.data import digit_scenes\n"
+        "from experiments.datasets import digit_scenes\n"
         "count, whole = [], digit_scenes.scene\n"
         "def scene(*a):\n"
         "    count.append(1)\n"
@@ -51,6 +51,7 @@ def test_a_kill_while_preparing_leaves_nothing_that_is_used(tmp_path, monkeypatc
 
 def test_processes_that_begin_at_once_share_one_prepared_copy(tmp_path):
     code = (
+        "import experiments.datasets\n"
         "from zoo.data import open_source\n"
         f"source = open_source('digit_scenes', 'train', options={SMALL})\n"
         "print(sum(int(e['image'].sum()) for e in source))"

@@ -11,6 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from experiments.datasets import DigitScenes
 from zoo.data import Info, builders, open_source
 
 SMALL = {"train_scenes": 12, "validation_scenes": 2, "test_scenes": 3}
@@ -83,7 +84,7 @@ def pets(tmp_path):
 
 
 def digits(split="train", **more):
-    return open_source("digit_scenes", split, options=SMALL, **more)
+    return open_source(DigitScenes.name, split, options=SMALL, **more)
 
 
 def test_any_tfds_name_opens_with_its_own_feature_names_and_offset(pets):
@@ -108,6 +109,7 @@ def test_tensorflow_is_not_imported(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('no TensorFlow here')")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import experiments.datasets\n"
         "from zoo.data import open_source\n"
         f"print(open_source('digit_scenes', 'test', options={SMALL})[0]['name'])\n"
         "print('jax' in sys.modules)"
@@ -141,7 +143,7 @@ def test_what_does_not_fit_the_memory_is_decoded_again():
     np.testing.assert_array_equal(nothing[3]["image"], all_of_it[3]["image"])
     # 96x96 pixels of 4 bytes: 28 of 40 scenes fill one MiB.
     options = {"train_scenes": 40, "validation_scenes": 1, "test_scenes": 1, "size": 96}
-    some = open_source("digit_scenes", "train", options=options, cache_mib=1)
+    some = open_source(DigitScenes.name, "train", options=options, cache_mib=1)
     assert sum(a is b for a, b in zip(list(some), list(some), strict=True)) == 28
 
 

@@ -81,7 +81,12 @@ BAD = {
         "/no/where",
     ),
     "an unknown option": (["--set=data.options.train_scene=3"], "train_scenes"),
-    "an unknown data set": (["--set=data.name=digit_scene"], "digit_scenes"),
+    "an unknown data set": (
+        ["--set=data.name=digit_scene"],
+        "(nearest: digit_scenes or digits8x8); give camvid, digit_scenes, digits8x8, "
+        "image_folder_classes, isbi2012_em, mnist_idx, omniglot_minimal, orl_faces or any name "
+        "that TFDS knows",
+    ),
     "a batch that does not divide": (["--set=data.batch_size=13"], "nearest that does is 16"),
     "a missing start": (["--set=init_from=/no/where"], "/no/where"),
     "classes that differ": (["--set=model.num_classes=3"], "model.num_classes=11"),

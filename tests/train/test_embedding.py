@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.datasets import Digits8x8
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import ResidualEncoder, SiameseEncoder, SiameseVerifier, UNet
@@ -45,7 +46,7 @@ def experiment(task=HARD, model=ENCODER, **fields) -> Experiment:
             "task": task,
             "model": model,
             "data": Data(
-                name="digits8x8",
+                name=Digits8x8.name,
                 batch_size=16,
                 options={"held_out": "7,8,9"},
                 augment=Augment(shift=0.1),

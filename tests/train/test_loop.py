@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.datasets import DigitScenes
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import FCN32s, UNet
@@ -34,7 +35,7 @@ def experiment(**fields) -> Experiment:
             "task": Segmentation(),
             "model": UNet(num_classes=11, width=4, depth=2, norm="batch", dropout_rate=0.5),
             "data": Data(
-                name="digit_scenes",
+                name=DigitScenes.name,
                 batch_size=8,
                 options={"train_scenes": 20, "validation_scenes": 9, "test_scenes": 8},
                 augment=Augment(flip=True, brightness=0.1),

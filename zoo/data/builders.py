@@ -20,10 +20,6 @@ import tensorflow_datasets as tfds
 from zoo.data.info import Info
 from zoo.data.prepare import Builder, quiet
 
-OURS = (
-    "camvid, digit_scenes, digits8x8, image_folder_classes, isbi2012_em, mnist_idx, "
-    "omniglot_minimal, orl_faces"
-)
 # Arguments of a foreign builder that are no option, since TFDS or `open_source` gives them.
 _NOT_OPTIONS = ("self", "args", "kwargs", "data_dir", "file_format", "version")
 
@@ -36,8 +32,10 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
         cls = tfds.builder_cls(plain)
     except ValueError as error:
         known = tfds.list_builders(with_community_datasets=False)
+        ours = ", ".join(n for n in sorted(_names(Builder)) if n in known)
         problem = f"There is no data set {name!r}{nearest(plain, known)}"
-        raise ValueError(f"{problem}; give {OURS} or any name that TFDS knows.") from error
+        hint = "for a builder elsewhere import its module first (import experiments.datasets)"
+        raise ValueError(f"{problem}; give {ours} or any name that TFDS knows; {hint}.") from error
     configs = list(cls.builder_configs)
     if config:
         check_known(f"{plain} has no configuration", config.partition(":")[0], configs)
@@ -128,6 +126,11 @@ def check_known(problem: str, word: str, words: Sequence[str]) -> None:
     if word not in words:
         known = ", ".join(words) or "none"
         raise ValueError(f"{problem} {word!r}{nearest(word, words)}; it has {known}.")
+
+
+def _names(cls: type) -> set[str]:
+    """The names of the builders that derive from one, as far as their modules are imported."""
+    return set().union(*({sub.name, *_names(sub)} for sub in cls.__subclasses__()))
 
 
 def _options(cls: type) -> list[str]:

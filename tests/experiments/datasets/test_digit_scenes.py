@@ -3,8 +3,9 @@ import pytest
 import scipy.ndimage
 from sklearn.datasets import load_digits
 
-from zoo.data import digit_scenes, open_source
-from zoo.data.digit_scenes import DigitScenes, digit_images, places, scene
+from experiments.datasets import digit_scenes
+from experiments.datasets.digit_scenes import DigitScenes, digit_images, places, scene
+from zoo.data import open_source
 
 
 def many(split, count, size=64):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from zoo.data import Digits8x8, open_labelled
+from experiments.datasets import Digits8x8
+from zoo.data import open_labelled
 
 SPLITS = ("train", "validation", "test")
 DIGITS, TARGETS = load_digits(return_X_y=True)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.datasets.isbi2012_em import choose_slices
 from zoo.data import open_source
-from zoo.data.isbi2012_em import choose_slices
 
 
 def fill(folder, count):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.datasets.omniglot_minimal import ARCHIVES
 from zoo.data import open_labelled
-from zoo.data.omniglot_minimal import ARCHIVES
 
 SPLITS = ("train", "validation", "test")
 ALPHABETS = {

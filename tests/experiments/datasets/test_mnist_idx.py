@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from experiments.datasets import MnistIdx
 from zoo.data import open_labelled
 
 LABELS = np.array([3, 1, 4, 1, 5], np.uint8)
@@ -29,7 +30,7 @@ def folder(tmp_path):
 
 
 def opened(folder, split="test"):
-    return open_labelled("mnist_idx", split, path=str(folder))
+    return open_labelled(MnistIdx.name, split, path=str(folder))
 
 
 def test_the_real_digits_are_those_of_the_files(shared_data):
@@ -142,7 +143,7 @@ def test_faulty_files_are_refused_by_name(folder, tmp_path, monkeypatch, kind, m
 
 def test_missing_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="mnist_idx is read from a folder: give the one with"):
-        open_labelled("mnist_idx", "test")
+        open_labelled(MnistIdx.name, "test")
     with pytest.raises(ValueError, match="folder of mnist_idx cannot be read .*nowhere.*give the"):
         opened(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="lacks the train images; it needs"):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.datasets import OrlFaces
 from zoo.data import open_labelled
 
 SPLITS = ("train", "validation", "test")
@@ -21,12 +22,12 @@ def folder(tmp_path):
 
 def opened(folder, split="train", **options):
     chosen = {"validation_persons": "2", "test_persons": "10-11"} | options
-    return open_labelled("orl_faces", split, path=str(folder), options=chosen)
+    return open_labelled(OrlFaces.name, split, path=str(folder), options=chosen)
 
 
 def test_the_real_faces_are_split_by_person(shared_data):
     path = shared_data / "orl_faces"
-    sources = [open_labelled("orl_faces", split, path=str(path)) for split in SPLITS]
+    sources = [open_labelled(OrlFaces.name, split, path=str(path)) for split in SPLITS]
     assert [len(s) for s in sources] == [160, 40, 80]  # s3-s18, s19-s22, s23-s30.
     assert sum(len(s) for s in sources) == 280
     for source, persons in zip(sources, (range(3, 19), range(19, 23), range(23, 31)), strict=True):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from zoo.data.digits8x8 import split_digits
+from experiments.datasets.digits8x8 import split_digits
 from zoo.data.prepare import SegmentationBuilder, png
 from zoo.data.splits import SPLITS
 

@@ -6,7 +6,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from zoo.data import Camvid, camvid, open_source
+from experiments.datasets import Camvid, camvid
+from zoo.data import open_source
 
 SIZE = (6, 8)  # h, w
 
