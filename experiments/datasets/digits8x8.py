@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
+from experiments.datasets._chosen import parse_numbers
 from zoo.data.prepare import LabelledBuilder, png
-from zoo.data.splits import SPLITS, parse_numbers
+from zoo.data.splits import SPLITS
 
 
 class Digits8x8(LabelledBuilder):

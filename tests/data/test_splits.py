@@ -1,42 +1,9 @@
 import numpy as np
 import pytest
 
-from zoo.data.splits import SPLITS, parse_numbers, split_by_hash, split_by_name
+from zoo.data.splits import SPLITS, split_by_hash
 
 NAMES = [f"class{i}" for i in range(2000)]
-
-
-@pytest.mark.parametrize(
-    ("text", "want"),
-    [("", []), ("7", [7]), (7, [7]), ("7-9", [7, 8, 9]), (" 3, 1-2,2", [1, 2, 3])],
-)
-def test_numbers_are_read_from_lists_and_ranges(text, want):
-    assert parse_numbers(text, "x") == want
-
-
-@pytest.mark.parametrize("text", ["a", "3-", "-3", "1,,2", "1.5", "²", None, "9-7", "0-9999999"])
-def test_what_is_no_list_of_numbers_is_refused(text):
-    with pytest.raises(ValueError, match="no list of numbers"):
-        parse_numbers(text, "x")
-
-
-def test_chosen_names_leave_the_training_split():
-    chosen = {"validation_things": ["b"], "test_things": ["d", "a"]}
-    want = {"a": "test", "b": "validation", "c": "train", "d": "test"}
-    assert split_by_name("abcd", chosen) == want
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
-        ({"test_x": ["Latn"]}, r"test_x names 'Latn' \(nearest: Latin\); there are Greek, Latin"),
-        ({"validation_x": ["Greek"], "test_x": ["Greek"]}, "'Greek', which is chosen already"),
-        ({"test_x": ["Greek", "Latin"]}, "test_x leave nothing to train with"),
-    ],
-)
-def test_bad_choices_are_refused(chosen, message):
-    with pytest.raises(ValueError, match=message):
-        split_by_name(["Greek", "Latin"], chosen)
 
 
 @pytest.mark.parametrize("shares", [(0.2, 0.2), (0.1, 0.0), (0.0, 0.5), (0, 0)])

@@ -13,7 +13,7 @@ from experiments.datasets import Digits8x8
 from zoo.data import open_labelled
 
 FOLDER = pathlib.Path(datasets.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
 def run(*command):
