@@ -291,13 +291,13 @@ def test_written_ids_are_read_back_and_coloured(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
-    write_atomically(path, b"old")
+    write_atomically(path, lambda file: file.write(b"old"))
 
     def full(source, target):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
+        write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.txt"]

@@ -64,7 +64,7 @@ def test_tensorboard_gets_scalars_and_pictures(tmp_path):
     with open_log(tmp_path) as log:
         log.train(2, {"loss": 0.5})
         log.evaluation(2, "validation", {"mean_iou": 0.25, "iou": [0.5, 0.0]})
-        log.images(2, {"test": picture})
+        log.image(2, "test", picture)
     values = {v.tag: (e.step, v) for e in events(tmp_path) for v in e.summary.value}
     assert set(values) == {"train/loss", "validation/mean_iou", "test"}
     assert (values["train/loss"][0], values["train/loss"][1].simple_value) == (2, 0.5)
@@ -138,7 +138,7 @@ def test_other_processes_write_nothing(tmp_path, capsys, monkeypatch):
     with open_log(tmp_path / "run") as log:
         log.train(1, {"loss": 1.0})
         log.evaluation(1, "test", {"mean_iou": 0.5})
-        log.images(1, {"x": np.zeros((2, 2, 3), np.uint8)})
+        log.image(1, "x", np.zeros((2, 2, 3), np.uint8))
         log.say("hello")
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().out == ""

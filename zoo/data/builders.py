@@ -68,7 +68,10 @@ def prepare(builder) -> None:
     mib = sum(info.size for info in urls.values()) / 2**20
     size = f" (its downloads are {mib:,.0f} MiB)" if mib else ""
     extra = 'it needs TensorFlow: pip install "vision-zoo[tensorflow]"'
-    if _names_tensorflow(type(builder)) and importlib.util.find_spec("tensorflow") is None:
+    # TFDS's own builders import TensorFlow lazily: a method that needs it speaks of `tf`.
+    methods = filter(inspect.isfunction, vars(type(builder)).values())
+    needs = any("tf" in method.__code__.co_names for method in methods)
+    if needs and importlib.util.find_spec("tensorflow") is None:
         raise ValueError(f"{builder.name} cannot be prepared here{size}; {extra}.")
     # TFDS would try for minutes: without a network no host has an address.
     direct = not urllib.request.getproxies()
@@ -140,9 +143,3 @@ def _options(cls: type) -> list[str]:
     inits = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
     names = [name for init in inits for name in inspect.signature(init).parameters]
     return [name for name in names if name not in _NOT_OPTIONS]
-
-
-def _names_tensorflow(cls: type) -> bool:
-    """Whether a method of a foreign builder speaks of `tf`, as TFDS's own import TensorFlow."""
-    methods = [method for method in vars(cls).values() if inspect.isfunction(method)]
-    return any("tf" in method.__code__.co_names for method in methods)

@@ -5,11 +5,11 @@ so a picture means the same numbers everywhere. NumPy, Pillow and OpenCV only.
 """
 
 import dataclasses
-import io
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -157,30 +157,26 @@ def write_ids(path: File, ids: np.ndarray, colours: Colours, ignore_label: int) 
     colourize(ids, colours, ignore_label)  # Refuses what is neither a class nor void.
     image = Image.fromarray(np.asarray(ids).astype(np.uint8))
     image.putpalette(_palette(colours, ignore_label).tobytes())
-    _write_png(path, image)
+    write_atomically(path, lambda file: image.save(file, "PNG"))
 
 
 def write_rgb(path: File, rgb: np.ndarray) -> None:
     """Writes a picture [h, w, 3] uint8 as PNG."""
-    _write_png(path, Image.fromarray(np.ascontiguousarray(rgb)))
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    write_atomically(path, lambda file: image.save(file, "PNG"))
 
 
-def write_atomically(path: File, data: bytes) -> None:
-    """Writes a file so that a reader, or a kill half-way, never meets half of it."""
+def write_atomically(path: File, write: Callable[[BinaryIO], Any]) -> None:
+    """Calls `write` with a file so that a reader, or a kill half-way, never meets half of it."""
     path = Path(path)
     # Beside the target, since a rename is atomic within one file system only.
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(data)
+        with open(temporary, "wb") as file:
+            write(file)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _write_png(path: File, image: Image.Image) -> None:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    write_atomically(path, buffer.getvalue())
 
 
 def _palette(colours: Colours, ignore_label: int) -> np.ndarray:

@@ -40,8 +40,7 @@ class MoreClasses(Sequence):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict:
-        index = range(len(self))[index]
-        position, place = divmod(index, len(self.source))
+        position, place = divmod(range(len(self))[index], len(self.source))
         example = self.source[place]
         image = np.rot90(example["image"], position % 4)
         image = image[:, ::-1] if position >= 4 else image

@@ -1,7 +1,6 @@
 """Embeddings of pictures, in memory or in files."""
 
 import functools
-import io
 import itertools
 import pathlib
 import zipfile
@@ -65,9 +64,8 @@ def embed_files(
     files = pictures(paths, deep=True)
     images = (read_image(path, run.info.channels) for path in files)
     embeddings = embed(run.model, run.variables, images, preprocess=run.preprocess)
-    buffer = io.BytesIO()
-    np.savez(buffer, paths=np.array([str(path) for path in files]), embeddings=embeddings)
-    write_atomically(out, buffer.getvalue())
+    arrays = {"paths": np.array([str(path) for path in files]), "embeddings": embeddings}
+    write_atomically(out, lambda file: np.savez(file, **arrays))
     return files, embeddings
 
 

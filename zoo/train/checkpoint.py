@@ -116,10 +116,7 @@ def _first_line(error: Exception) -> str:
 def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any:
     """`target` with the arrays of a checkpoint in its leaves; every name, shape and dtype fits."""
     leaves = _flat(target)
-    here, there = (
-        {name: f"{x.dtype}{list(x.shape)}" for name, x in tensors.items()}
-        for tensors in (leaves, arrays)
-    )
+    here, there = ({n: f"{x.dtype}{list(x.shape)}" for n, x in t.items()} for t in (leaves, arrays))
     for name in sorted(here.keys() | there.keys()):
         ours, saved = here.get(name, "nothing"), there.get(name, "nothing")
         if ours != saved:

@@ -104,7 +104,7 @@ def write_experiment(workdir: File, name: str, experiment: Experiment, info: Inf
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
     try:
         os.makedirs(workdir, exist_ok=True)
-        write_atomically(pathlib.Path(workdir) / FILE, text.encode())
+        write_atomically(pathlib.Path(workdir) / FILE, lambda file: file.write(text.encode()))
     except OSError as error:
         problem = f"The workdir {workdir} cannot be written ({error.strerror})"
         raise ValueError(f"{problem}; choose another --workdir.") from error

@@ -116,6 +116,9 @@ class BoundEmbedding(Task):
         self.headline, self.mines = config.headline, self.kind == "classes"
         self.renew_every = config.renew_every if self.kind == "triplets" else 0
         self._loss = functools.partial(getattr(zoo.losses, config.loss), **config.options)
+        # The training pictures with the classes they are trained by.
+        classes = {"turns": config.turn_classes, "pictures": config.picture_classes}
+        self._classed = functools.partial(MoreClasses, **classes)
 
     def check_model(self, model: Any) -> None:
         """Raises ValueError where the model is none of embeddings, or gives no verdict."""
@@ -134,11 +137,6 @@ class BoundEmbedding(Task):
         source = self._classed(source)
         row = self._row(source.labels, data.batch_size, seed, mined)
         return tuple_batches(source, row, data, preprocess, seed=seed, **where)
-
-    def _classed(self, source: Sequence) -> Sequence:
-        """The training pictures with the classes they are trained by."""
-        turns, pictures = self.config.turn_classes, self.config.picture_classes
-        return MoreClasses(source, turns=turns, pictures=pictures)
 
     def _row(self, labels, batch_size: int, seed: int, mined) -> Callable[[int], Sequence[int]]:
         """The function that tells which pictures a row of the training holds, by their places."""

@@ -28,11 +28,6 @@ def hints(config: Any) -> dict[str, Any]:
     return {name: found[name] for name in fields}
 
 
-def names(config: Any) -> tuple[str, ...]:
-    """The fields alone."""
-    return tuple(hints(config))
-
-
 def is_config(value: Any) -> bool:
     """Whether a value is a configuration, not a class of one."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
@@ -40,7 +35,7 @@ def is_config(value: Any) -> bool:
 
 def set_everywhere(config: Any, name: str, value: Any) -> Any:
     """A configuration with the field `name` changed in it and in all it holds that have one."""
-    values = {k: getattr(config, k) for k in names(config)}
+    values = {k: getattr(config, k) for k in hints(config)}
     new = {k: set_everywhere(v, name, value) for k, v in values.items() if is_config(v)}
     if name in values:
         new[name] = value

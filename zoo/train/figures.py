@@ -3,7 +3,6 @@
 NumPy in, PNG out. Drawn without pyplot and its global state, so that any thread may draw.
 """
 
-import io
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -152,6 +151,4 @@ def _examples(images: Arrays, *ids: Arrays) -> list[tuple[np.ndarray, ...]]:
 
 def save(figure: Figure, path: File, **options: Any) -> None:
     """Writes a figure as PNG, whole or not at all; `options` are of Matplotlib's `savefig`."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, **options)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=120, **options))

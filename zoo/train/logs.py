@@ -43,8 +43,8 @@ class Log(contextlib.AbstractContextManager):
         if writes:
             workdir.mkdir(parents=True, exist_ok=True)
             old = read_metrics(workdir) if (workdir / METRICS).exists() else []
-            kept = (_line(record) for record in old if record["step"] <= start)
-            write_atomically(workdir / METRICS, "".join(kept).encode())
+            kept = [_line(record).encode() for record in old if record["step"] <= start]
+            write_atomically(workdir / METRICS, lambda file: file.writelines(kept))
         self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
         # A killed run may have shown steps that this one takes again.
         folder, purge = str(workdir / "tensorboard"), start + 1
@@ -81,10 +81,9 @@ class Log(contextlib.AbstractContextManager):
         self.score = float(scores[self.headline])
         self.say(f"step {step}: {self.headline} {self.score:.4f} on {split}")
 
-    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Puts pictures, uint8 [h, w, 3], into TensorBoard."""
-        for name, image in images.items():
-            self.board.add_image(name, image, step, dataformats="HWC")
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Puts a picture, uint8 [h, w, 3], into TensorBoard."""
+        self.board.add_image(name, image, step, dataformats="HWC")
 
     def say(self, text: str) -> None:
         """Prints lines for the person who waits, above the bar where there is one."""
@@ -154,7 +153,10 @@ def _number(value: Any) -> Any:
 
 def write_environment(workdir: File, seed: int) -> None:
     """Writes environment.json into a workdir: what this launch ran on and from, no user or host."""
+    # None where it runs from a checkout that is not installed.
+    versions = {p: next((d.version for d in distributions(name=p)), None) for p in PACKAGES}
     devices = jax.devices()
+    kind = {"platform": devices[0].platform, "kind": devices[0].device_kind}
     values = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -162,19 +164,11 @@ def write_environment(workdir: File, seed: int) -> None:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        # None where it runs from a checkout that is not installed.
-        "versions": {
-            name: next((d.version for d in distributions(name=name)), None) for name in PACKAGES
-        },
-        "devices": {
-            "platform": devices[0].platform,
-            "kind": devices[0].device_kind,
-            "count": len(devices),
-            "processes": jax.process_count(),
-        },
+        "versions": versions,
+        "devices": {**kind, "count": len(devices), "processes": jax.process_count()},
     }
-    text = json.dumps(values, indent=2) + "\n"
-    write_atomically(pathlib.Path(workdir) / "environment.json", text.encode())
+    text = (json.dumps(values, indent=2) + "\n").encode()
+    write_atomically(pathlib.Path(workdir) / "environment.json", lambda file: file.write(text))
 
 
 def _git_commit() -> str | None:

@@ -42,11 +42,8 @@ def train(name: str, experiment: Experiment, workdir: File, layout: Layout) -> d
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
     The workdir keeps the experiment's `name`. Returns `step`, `split` and the scores by name.
-
-    Raises:
-        ValueError: bad input, before the workdir is touched.
-        Diverged: the loss became nan or infinite; the last good checkpoint stands.
-        Interrupted: after SIGINT or SIGTERM.
+    Raises ValueError for bad input, before the workdir is touched; Diverged where the loss became
+    nan or infinite (the last good checkpoint stands); Interrupted after SIGINT or SIGTERM.
     """
     workdir = pathlib.Path(workdir)
     config.check_same(workdir, name, experiment)
@@ -169,7 +166,7 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log) -> dict[str, Any]:
         if not any(r["step"] == step and r["split"] == split for r in records):
             log.evaluation(step, split, scores)
         picture, remark = run.task.finish(run, variables, results, records, workdir)
-        log.images(step, {split: picture})
+        log.image(step, split, picture)
         log.say(
             f"{headline} {scores[headline]:.4f} on {split}, at the best step, {step}.{remark}\n"
             f"Scores, checkpoints and pictures are in {workdir}; see {workdir / 'figures'}.\n"
@@ -197,20 +194,15 @@ def evaluate(
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
     """Lists SIGINT and SIGTERM as they come, so that no step is cut; a second is not caught."""
-    received, before = [], {}
+    received = []
 
     def remember(signum, frame):
         received.append(signum)
-        restore()
+        restore.close()
 
-    def restore():
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-    # Python delivers signals to the main thread alone.
-    if threading.current_thread() is threading.main_thread():
-        before |= {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with contextlib.ExitStack() as restore:
+        # Python delivers signals to the main thread alone.
+        if threading.current_thread() is threading.main_thread():
+            for s in (signal.SIGINT, signal.SIGTERM):
+                restore.callback(signal.signal, s, signal.signal(s, remember))
         yield received
-    finally:
-        restore()

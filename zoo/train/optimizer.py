@@ -1,5 +1,7 @@
 """The Optax chain and its learning-rate schedule, from an experiment's `Optimizer`."""
 
+import functools
+
 import jax
 import optax
 
@@ -26,21 +28,15 @@ def schedule(config: Optimizer, steps: int) -> optax.Schedule:
     return optax.join_schedules([warm, after], [config.warmup_steps])
 
 
-def decayed(params) -> dict:
-    """A tree of bools: which leaves weight decay shrinks. Kernels alone.
-
-    Biases and the scales of norms are vectors; shrinking them costs accuracy and regularises
-    nothing (He et al., "Bag of Tricks", CVPR 2019, section 3.1).
-    """
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
 def optimizer(config: Optimizer, rate: optax.Schedule) -> optax.GradientTransformation:
     """Clipping by global norm, weight decay, then the named rule.
 
     AdamW's decay is decoupled from the gradient (Loshchilov & Hutter, ICLR 2019); for the
     others it is added to the gradient, as the L2 penalty `weight_decay / 2 |w|^2` does.
     """
+    # Weight decay shrinks kernels alone. Biases and the scales of norms are vectors; shrinking them
+    # costs accuracy and regularises nothing (He et al., "Bag of Tricks", CVPR 2019, section 3.1).
+    decayed = functools.partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
     rules = {
         "sgd": optax.sgd(rate, momentum=config.momentum or None),
         "adam": optax.adam(rate),

@@ -1,7 +1,6 @@
 """What an experiment becomes: data, task, model, optimizer and the programs mapped on devices."""
 
 import functools
-import io
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -70,10 +69,8 @@ class Run:
         path = workdir / "mined" / f"{renewal:08d}.npz"
         if renewal == step:
             rows = self.task.mine(self, variables, seed=(self.experiment.seed, step))
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **rows)
             path.parent.mkdir(exist_ok=True)
-            write_atomically(path, buffer.getvalue())
+            write_atomically(path, lambda file: np.savez_compressed(file, **rows))
             return rows
         try:
             with np.load(path) as file:
@@ -123,8 +120,5 @@ class Run:
 
     def embeddings(self, variables: Mapping[str, Any], source: Sequence) -> np.ndarray:
         """The model's embedding of every picture in order: [n, d] float32; variables as `sums`."""
-        found = []
-        for batch in self._shares(source):
-            embeddings, weights = to_host(self._embed_step(variables, batch))
-            found.append(embeddings[weights > 0])
-        return np.concatenate(found)
+        parts = (to_host(self._embed_step(variables, batch)) for batch in self._shares(source))
+        return np.concatenate([embeddings[weights > 0] for embeddings, weights in parts])
