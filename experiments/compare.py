@@ -24,6 +24,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
 from experiments.launch import finite
 from zoo.data.images import write_atomically
 from zoo.ops import upsample_bilinear
@@ -153,7 +154,7 @@ def tables(groups: list[list[dict]]) -> str:
         ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in ruled))
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
-    where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, load {load}"
+    where = f"{Layout('jit').devices[0].device_kind}, {os.cpu_count()} cores, load {load}"
     what = f"Scored on {first['data']}; batch {first['batch']}. Python {platform.python_version()}"
     day = datetime.date.today().isoformat()
     return "\n\n".join([*parts, f"{what}, jax {jax.__version__}, {where}, {day}."]) + "\n"
@@ -212,8 +213,9 @@ def main(argv: list[str] | None = None) -> int:
         groups = group(rows)
         text = tables(groups)
         options.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.out / "compare.md", text.encode())
-        write_atomically(options.out / "compare.json", json.dumps(finite(rows), indent=1).encode())
+        write_atomically(options.out / "compare.md", lambda file: file.write(text.encode()))
+        facts = json.dumps(finite(rows), indent=1).encode()
+        write_atomically(options.out / "compare.json", lambda file: file.write(facts))
         draw(groups, options.out / "compare.png")
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

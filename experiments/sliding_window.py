@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from zoo.models import PatchClassifier, UNet, sliding_window
+from zoo.train.parallel import Layout
 
 WINDOWS = {31: (4, 5, 4), 47: (4, 5, 4), 63: (4, 5, 4, 4), 95: (4, 5, 4, 4)}
 
@@ -93,9 +94,8 @@ def main() -> None:
         print(row(window, options.size, options.width, options.repeats), flush=True)
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     side = f"{options.size}x{options.size} px, width {options.width}, {options.repeats} rounds"
-    print(
-        f"\n{side}; {datetime.date.today()}; {jax.devices()[0].device_kind}, {platform.machine()},"
-    )
+    device = Layout("jit").devices[0].device_kind
+    print(f"\n{side}; {datetime.date.today()}; {device}, {platform.machine()},")
     print(f"{os.cpu_count()} cores, load {load}; jax {jax.__version__}, flax {flax.__version__}")
 
 

@@ -128,7 +128,7 @@ def test_unknown_dtype_is_refused(name):
 
 def test_model_is_its_own_configuration(name):
     for model in (MODELS[name][0](num_classes=11), small(name, dtype="bfloat16")):
-        values = {f: getattr(model, f) for f in fields.names(model)}
+        values = {f: getattr(model, f) for f in fields.hints(model)}
         again = type(model)(**values)
         assert again == model and hash(again) == hash(model)
         # As experiment.json keeps it.

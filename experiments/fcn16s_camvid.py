@@ -1,0 +1,23 @@
+"""FCN-16s on CamVid, small. NOT VERIFIED: nobody has run it.
+
+python -m experiments.launch fcn16s_camvid --set data.path=DIR --set init_from=runs/fcn32s_camvid
+
+It starts from a trained FCN-32s, as the paper trains it.
+All but model and learning rate is as in unet_camvid.
+"""
+
+import dataclasses
+
+from experiments import unet_camvid
+from zoo.models import FCN16s
+from zoo.train.config import Experiment
+
+
+def experiment() -> Experiment:
+    unet = unet_camvid.experiment()
+    return dataclasses.replace(
+        unet,
+        model=FCN16s(num_classes=11, width=8),
+        # A third of U-Net's: there is no batch norm.
+        optimizer=dataclasses.replace(unet.optimizer, learning_rate=1e-3),
+    )
