@@ -18,10 +18,12 @@ def test_list_names_every_experiment_with_its_line(capsys):
     assert launch.main(["list"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in out] == [
-        "contrastive_digits", "patch_digits", "patch_isbi", "quickstart", "siamese_digits",
-        "siamese_faces", "triplet_all_digits", "triplet_digits", "triplet_faces", "triplet_mnist",
-        "triplet_offline_digits", "triplet_omniglot", "unet_camvid", "unet_digits", "unet_isbi",
-        "unet_pets", "unpool_digits",
+        "contrastive_digits", "fcn16s_camvid", "fcn16s_digits", "fcn32s_camvid", "fcn32s_digits",
+        "fcn8s_camvid", "fcn8s_digits", "patch_digits", "patch_isbi", "quickstart",
+        "siamese_digits", "siamese_faces", "tiramisu103_camvid", "tiramisu56_camvid",
+        "tiramisu67_camvid", "tiramisu_digits", "triplet_all_digits", "triplet_digits",
+        "triplet_faces", "triplet_mnist", "triplet_offline_digits", "triplet_omniglot",
+        "unet_camvid", "unet_digits", "unet_isbi", "unet_pets", "unpool_camvid", "unpool_digits",
     ]  # fmt: skip
     assert all(len(line.split()) > 3 for line in out)
 

@@ -143,6 +143,8 @@ def check_same(
         f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
         for key in {**before, **now}
         if before.get(key) != now.get(key) and f"{key}.".startswith(listed) == evaluating
+        # No parameter was fitted to what is for evaluation alone.
+        if not (evaluating and key == "model.eval_statistics")
     ]
     if changed:
         free = "" if evaluating else f", change nothing but {', '.join(FREE)}"

@@ -1,0 +1,480 @@
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.tiramisu_memory import Plain, train_step
+from zoo.models import FCDenseNet56, FCDenseNet67, FCDenseNet103
+from zoo.train import fields
+
+Small = functools.partial(FCDenseNet56, 3, growth_rate=3, blocks=(2, 1, 2), features=5)
+
+
+def equal(got, want, tolerance=1e-5, message=""):
+    """DESIGN's "equal to t"."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max(), message
+
+
+def equal_trees(got, want, tolerance=1e-5):
+    """As `equal`, of every leaf; a bias that batch norm takes away has a gradient of rounding."""
+    least = 1e-2 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(want))
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(want), strict=True
+    ):
+        assert np.shape(a) == np.shape(b)
+        limit = tolerance * max(np.abs(b).max(), least)
+        assert np.abs(a - b).max() <= limit, jax.tree_util.keystr(path)
+
+
+def picture(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def initialised(model, image, seed=0):
+    """Variables drawn by NumPy (`init` takes seconds to compile); none is at a trivial 0 or 1."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        if path[-1].key == "kernel":
+            value = rng.normal(0.0, np.sqrt(2 / np.prod(leaf.shape[:3])), leaf.shape)
+        else:
+            low, high = {"scale": (0.8, 1.2), "var": (0.8, 1.2)}.get(path[-1].key, (0.05, 0.3))
+            value = rng.uniform(low, high, leaf.shape)
+        return jnp.asarray(value, leaf.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def step(model, image, weight, *, train=True, key=None):
+    """Gradient by parameters and image, logits and new statistics, to be jitted."""
+    rngs = {} if key is None else {"dropout": key}
+
+    def run(variables):
+        def loss(params, image):
+            logits, after = model.apply(
+                {**variables, "params": params},
+                image,
+                train=train,
+                mutable="batch_stats",
+                rngs=rngs,
+            )
+            return (logits * weight).sum(), (logits, after["batch_stats"])
+
+        return jax.grad(loss, (0, 1), has_aux=True)(variables["params"], image)
+
+    return run
+
+
+# The paper's numbers.
+
+
+@pytest.mark.parametrize(
+    ("network", "count", "layers"),
+    [(FCDenseNet56, 1_376_795, 56), (FCDenseNet67, 3_463_243, 67), (FCDenseNet103, 9_322_091, 103)],
+)
+def test_paper_networks(network, count, layers):
+    model = network(num_classes=11)
+    image = jax.ShapeDtypeStruct((1, 360, 480, 3), jnp.float32)
+    logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+    assert logits.shape == (1, 360, 480, 11) and logits.dtype == jnp.float32
+    leaves = jax.tree.leaves(variables["params"])
+    assert sum(leaf.size for leaf in leaves) == count
+    assert sum(leaf.ndim == 4 for leaf in leaves) == layers
+    assert model.stride == 32 and model.dropout_rate == 0.2
+
+
+def test_starts_as_he_uniform():
+    init = jax.jit(Small(features=48, growth_rate=16, blocks=(1, 1)).init)
+    variables = init(jax.random.key(0), np.ones((1, 4, 4, 3), np.float32))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
+        if path[-1].key != "kernel":
+            assert (leaf == (path[-1].key == "scale")).all()
+            continue
+        limit = np.sqrt(6 / np.prod(leaf.shape[:3]))
+        name = jax.tree_util.keystr(path)
+        assert 0.9 * limit < np.abs(leaf).max() <= limit, name
+        np.testing.assert_allclose(leaf.std(), limit / np.sqrt(3), rtol=0.15, err_msg=name)
+
+
+# The same network in PyTorch and in plain Flax.
+
+
+def twin(torch, model, variables, image, *, train):
+    """The network written in PyTorch, on copies of our variables; logits and leaves."""
+    F = torch.nn.functional
+    tensor = lambda p: torch.tensor(np.asarray(p))  # noqa: E731
+    params = jax.tree.map(lambda p: tensor(p).requires_grad_(), variables["params"])
+    stats = jax.tree.map(tensor, variables["batch_stats"])
+    height, width = image.shape[1:3]
+
+    def conv(x, p):
+        kernel = p["kernel"].permute(3, 2, 0, 1)
+        return F.conv2d(x, kernel, p["bias"], padding=kernel.shape[-1] // 2)
+
+    def norm(x, p, level, running):
+        if train or model.eval_statistics == "batch":
+            factor = 2**level
+            real = x[:, :, : (height + factor - 1) // factor, : (width + factor - 1) // factor]
+            axes = (0, 2, 3) if train else (2, 3)
+            mean, var = real.mean(axes, keepdim=True), real.var(axes, unbiased=False, keepdim=True)
+        else:
+            mean, var = (running[name][None, :, None, None] for name in ("mean", "var"))
+        scale, shift = (p[name][None, :, None, None] for name in ("scale", "shift"))
+        return (x - mean) / torch.sqrt(var + 1e-4) * scale + shift
+
+    def layer(x, p, level, running):
+        return conv(F.relu(norm(x, p, level, running)), p)
+
+    def block(x, skip, level, name):
+        """Each layer has running averages of its own, those of the channels it reads."""
+        name = f"{name}_{level}"
+        whole = {k: torch.cat(([skip[1][k]] if skip else []) + [v]) for k, v in stats[name].items()}
+        x = torch.cat([skip[0], x], 1) if skip else x
+        for i in range(model.blocks[level]):
+            own = {k: v[: x.shape[1]] for k, v in whole.items()}
+            x = torch.cat([x, layer(x, params[name][f"layer_{i}"], level, own)], 1)
+        return x, whole
+
+    x = torch.from_numpy(image).requires_grad_()
+    leaves = params, x
+    x = F.pad(x.permute(0, 3, 1, 2), (0, -width % model.stride, 0, -height % model.stride))
+    x, skips, lowest = conv(x, params["first"]), [], len(model.blocks) - 1
+    for level in range(lowest):
+        skips.append(block(x, None, level, "down"))
+        x = layer(skips[-1][0], params[f"transition_down_{level}"], level, skips[-1][1])
+        x = F.max_pool2d(x, 2)
+    x, _ = block(x, None, lowest, "down")
+    for level in reversed(range(lowest)):
+        p = params[f"transition_up_{level}"]
+        new = x[:, -model.growth_rate * model.blocks[level + 1] :]
+        x = F.conv_transpose2d(new, p["kernel"].permute(3, 2, 0, 1), p["bias"], stride=2)
+        x, _ = block(x[:, :, :-1, :-1], skips[level], level, "up")
+    return conv(x, params["head"]).permute(0, 2, 3, 1)[:, :height, :width], leaves
+
+
+@pytest.mark.parametrize(
+    ("statistics", "size", "train"),
+    [
+        ("running", (12, 16), True),
+        ("running", (9, 14), True),
+        ("running", (9, 14), False),
+        ("batch", (9, 14), False),
+    ],
+)
+def test_equals_the_torch_twin(peer, statistics, size, train):
+    torch = peer("torch")
+    model = Small(dropout_rate=0.0, eval_statistics=statistics)
+    # Seeds of which no ReLU stands at 0 but for rounding: its gradient is then either one.
+    image = picture((2, *size, 3), seed=11)
+    variables = initialised(model, image, seed=1)
+    want, leaves = twin(torch, model, variables, image, train=train)
+    weight = picture(want.shape, seed=1)
+    (want * torch.from_numpy(weight)).sum().backward()
+    gradient, (logits, _) = jax.jit(step(model, image, weight, train=train))(variables)
+    equal(logits, want.detach(), 1e-4)
+    equal_trees(gradient, jax.tree.map(lambda p: p.grad.numpy(), leaves), 1e-4)
+
+
+def plainly(params):
+    """Our parameters under the names of the plain network."""
+    named = {}
+    for name, p in params.items():
+        parts = {f"{name}_{k}": v for k, v in p.items()} if "layer_0" in p else {name: p}
+        for key, q in parts.items():
+            if "shift" in q:
+                norm = {"scale": q["scale"], "bias": q["shift"]}
+                q = {"norm": norm, "conv": {"kernel": q["kernel"], "bias": q["bias"]}}
+            named[key] = q
+    return named
+
+
+def seen_by_each_layer(stats, model):
+    """Our running averages under the names of the plain network, one set a layer."""
+    named, skips = {}, []
+    join = lambda *parts: {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}  # noqa: E731
+    levels = range(len(model.blocks))
+    blocks = [f"down_{i}" for i in levels] + [f"up_{i}" for i in reversed(levels[:-1])]
+    for name in blocks:
+        way, level = name.split("_")
+        whole = join(skips[int(level)], stats[name]) if way == "up" else stats[name]
+        n = model.blocks[int(level)]
+        for i in range(n):
+            end = whole["mean"].size - (n - i) * model.growth_rate
+            named[f"{name}_layer_{i}"] = {"norm": {k: v[:end] for k, v in whole.items()}}
+        if way == "down":
+            skips.append(whole)
+            if int(level) < len(model.blocks) - 1:
+                named[f"transition_{name}"] = {"norm": whole}
+    return named
+
+
+@pytest.mark.slow
+def test_equals_plain_flax_with_dropout(monkeypatch):
+    """Logits, gradients and running averages of a training step, of one pattern of dropout."""
+
+    def bernoulli(key, p, shape):
+        del key
+        return np.random.default_rng(shape[-1]).random(shape) < p
+
+    monkeypatch.setattr(jax.random, "bernoulli", bernoulli)
+    model = Small(growth_rate=4)
+    image, weight = picture((2, 8, 12, 3)), picture((2, 8, 12, 3), seed=1)
+    variables = initialised(model, image)
+    run = functools.partial(step, image=image, weight=weight, key=jax.random.key(0))
+    (got, by_image), (logits, after) = jax.jit(run(model))(variables)
+    plain = {
+        "params": plainly(variables["params"]),
+        "batch_stats": seen_by_each_layer(variables["batch_stats"], model),
+    }
+    (want, wanted), (expected, averages) = jax.jit(run(Plain(model)))(plain)
+    equal(logits, expected)
+    equal(by_image, wanted)
+    equal_trees(plainly(got), want)
+    equal_trees(seen_by_each_layer(after, model), averages)
+    dry = jax.jit(step(model.clone(dropout_rate=0.0), image, weight))(variables)[1][0]
+    assert np.abs(dry - logits).max() > 0.1 * np.abs(logits).max()
+
+
+@pytest.mark.slow
+def test_takes_half_the_memory():
+    model = FCDenseNet103(3, blocks=(3, 3), growth_rate=12, features=24)
+    image, label = np.zeros((1, 96, 96, 3), np.float32), np.zeros((1, 96, 96), np.int32)
+
+    def temporaries(model):
+        run, inputs = train_step(model, image, label)
+        return run.lower(*inputs).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(model) < 0.5 * temporaries(Plain(model))
+
+
+def test_dropout_is_drawn_anew_for_each_layer():
+    model = Small(dropout_rate=0.5)
+    image = picture((1, 8, 8, 3))
+    variables = initialised(model, image)
+
+    @jax.jit
+    def maps(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        _, seen = model.apply(
+            variables, image, train=True, rngs=rngs, mutable=True, capture_intermediates=True
+        )
+        return seen["intermediates"]["down_0"]["__call__"][0][0]
+
+    first, again, other = (np.asarray(maps(seed)[..., 5:] == 0) for seed in (0, 0, 1))
+    assert (first == again).all() and 0.3 < first.mean() < 0.7
+    for a, b in [(first, other), (first[..., :3], first[..., 3:])]:
+        assert 0.3 < (a != b).mean() < 0.7
+
+
+# Statistics.
+
+
+def test_statistics_move_in_training_only():
+    image = picture((2, 6, 7, 1))
+    for statistics in ("running", "batch"):
+        model = Small(eval_statistics=statistics, dropout_rate=0.0)
+        variables = initialised(model, image)
+        before, weight = variables["batch_stats"], np.ones((2, 6, 7, 3), np.float32)
+        _, (_, after) = jax.jit(step(model, image, weight, train=False))(variables)
+        jax.tree.map(np.testing.assert_array_equal, after, before)
+    _, (_, after) = jax.jit(step(model, image, weight))(variables)
+    moved = jax.tree.map(lambda a, b: bool((a != b).all()), after, before)
+    assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_images_do_not_see_each_other_in_evaluation(statistics):
+    model = Small(eval_statistics=statistics)
+    image = picture((3, 9, 6, 3)) * np.array([1, 5, 0], np.float32)[:, None, None, None]
+    variables = initialised(model, image)
+    apply = jax.jit(model.apply)
+    whole = apply(variables, image)
+    for i in range(3):
+        equal(apply(variables, image[i : i + 1]), whole[i : i + 1])
+    assert np.isfinite(whole).all()
+
+
+def test_batch_statistics_of_one_image_are_those_of_training():
+    model = Small(eval_statistics="batch", dropout_rate=0.0)
+    image, weight = picture((1, 9, 6, 3)), np.ones((1, 9, 6, 3), np.float32)
+    variables = initialised(model, image)
+    logits = jax.jit(model.apply)(variables, image)
+    equal(logits, jax.jit(step(model, image, weight))(variables)[1][0])
+    running = jax.jit(model.clone(eval_statistics="running").apply)(variables, image)
+    assert np.abs(logits - running).max() > 0.1 * np.abs(running).max()
+
+
+def test_eight_devices_equal_one():
+    """Gradient, logits and statistics of a training step, one picture a device."""
+    assert jax.local_device_count() == 8
+    model = Small(blocks=(1, 1), dropout_rate=0.0)
+    image, weight = picture((8, 1, 5, 6, 1)), picture((8, 1, 5, 6, 3), seed=1)
+    variables = initialised(model, image[0])
+    whole = image[:, 0], weight[:, 0]
+    (gradient, _), (logits, after) = jax.jit(step(model, *whole))(variables)
+
+    def shared(image, weight):
+        (gradient, _), out = step(model.clone(axis_name="i"), image, weight)(variables)
+        return jax.lax.psum(gradient, "i"), out
+
+    got, (found, stats) = jax.pmap(shared, "i")(image, weight)
+    equal(found[:, 0], logits)
+    equal_trees(jax.tree.map(lambda a: a[0], (got, stats)), (gradient, after))
+
+
+# Sizes, reach and symmetry.
+
+
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+@pytest.mark.parametrize(("size", "channels"), [((1, 1), 3), ((5, 7), 1), ((11, 4), 3)])
+def test_takes_any_size(size, channels, statistics):
+    model = Small(eval_statistics=statistics)
+    image = picture((1, *size, channels))
+    variables = initialised(model, image)
+    logits = jax.jit(model.apply)(variables, image)
+    assert logits.shape == (1, *size, 3) and np.isfinite(logits).all()
+
+
+def test_running_averages_take_zeros_beyond_the_image_for_part_of_it():
+    """As the tiles of a prediction do; by its own statistics it is another image."""
+    image = picture((1, 9, 6, 3))
+    larger = np.pad(image, ((0, 0), (0, 3), (0, 2), (0, 0)))
+    for statistics in ("running", "batch"):
+        model = Small(eval_statistics=statistics)
+        variables = initialised(model, image)
+        logits = jax.jit(model.apply)(variables, image)
+        padded = jax.jit(model.apply)(variables, larger)[:, :9, :6]
+        away = np.abs(logits - padded).max() / np.abs(logits).max()
+        assert away < 1e-6 if statistics == "running" else away > 1e-3
+
+
+@pytest.mark.parametrize("blocks", [(2,), (1, 2), (1, 1, 1)])
+def test_halo_is_how_far_a_pixel_sees(blocks):
+    model = Small(blocks=blocks, features=2, growth_rate=2)
+    side = 4 * model.stride + 2 * model.halo
+    image = np.random.default_rng(0).uniform(size=(8, side, side, 1)).astype(np.float32)
+    # Positive weights: nothing cancels and no ReLU is dead.
+    variables = jax.tree.map(jnp.abs, initialised(model, image))
+    variables["batch_stats"] = jax.tree.map(lambda v: v * 0 + 1e-2, variables["batch_stats"])
+
+    @jax.jit
+    def reach(y, x):
+        """Rows above and below and columns left and right that a pixel's gradient touches."""
+        gradient = jax.grad(lambda image: model.apply(variables, image)[:, y, x].sum())(image)
+        touched = (gradient != 0).any((0, 3))
+        rows, columns = touched.any(1), touched.any(0)
+        first, last = jnp.argmax, lambda a: side - 1 - jnp.argmax(a[::-1])
+        return y - first(rows), last(rows) - y, x - first(columns), last(columns) - x
+
+    centre = side // 2 // model.stride * model.stride
+    assert max(max(reach(at, at)) for at in centre + np.arange(model.stride)) == model.halo
+
+
+# As a pure function.
+
+
+@pytest.mark.slow
+def test_bfloat16_computes_and_keeps_float32_parameters():
+    image, weight = picture((2, 8, 8, 3)), picture((2, 8, 8, 3), seed=1)
+    model = Small(dtype="bfloat16", dropout_rate=0.0)
+    variables = initialised(model, image)
+    (gradient, _), (logits, after) = jax.jit(step(model, image, weight))(variables)
+    assert {v.dtype for v in jax.tree.leaves((gradient, after))} == {jnp.dtype("float32")}
+    assert logits.dtype == jnp.float32
+    exact, (want, _) = jax.jit(step(model.clone(dtype="float32"), image, weight))(variables)
+    assert 1e-4 < np.median(np.abs(logits - want)) / np.abs(want).max() < 0.02
+    sizes = [np.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(t))) for t in (gradient, exact[0])]
+    np.testing.assert_allclose(*sizes, rtol=0.1)
+    equations = jax.make_jaxpr(model.apply)(variables, image).eqns
+    made = [e.outvars[0].aval.dtype for e in equations if "conv_general" in e.primitive.name]
+    assert made[-1] == jnp.float32 and set(made[:-1]) == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.slow
+def test_vmap_and_shard_map_in_training():
+    model = Small(blocks=(1, 1), dropout_rate=0.0)
+    image, weight = picture((2, 1, 4, 4, 1)), picture((2, 1, 4, 4, 3), seed=1)
+    variables = initialised(model, image[0])
+    one = lambda image, weight: step(model, image, weight)(variables)[0]  # noqa: E731
+    want = [jax.jit(one)(image[i], weight[i]) for i in range(2)]
+    got = jax.jit(jax.vmap(one))(image, weight)
+    for i in range(2):
+        equal_trees(jax.tree.map(lambda a, i=i: a[i], got), want[i])
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh, spec = jax.make_mesh((2,), ("i",), auto), jax.sharding.PartitionSpec("i")
+    mapped = jax.shard_map(
+        lambda image, weight: jax.tree.map(lambda a: a[None], one(image[0], weight[0])),
+        mesh=mesh,
+        in_specs=spec,
+        out_specs=spec,
+        check_vma=False,
+    )
+    equal_trees(jax.jit(mapped)(image, weight), got)
+
+
+def test_model_is_its_own_configuration():
+    model = FCDenseNet56(num_classes=11)
+    kept = json.loads(json.dumps(fields.encode(model, "model")))
+    assert fields.decode(kept, "model") == model and hash(model) == hash(FCDenseNet56(11))
+    assert kept["class"] == "zoo.models.tiramisu.FCDenseNet" and kept["growth_rate"] == 12
+    assert {f.name for f in dataclasses.fields(model)} - {"parent", "name"} == {
+        "num_classes", "growth_rate", "blocks", "features", "dtype", "dropout_rate",
+        "eval_statistics", "axis_name",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shape", "message"),
+    [
+        ({"num_classes": 1}, (1, 8, 8, 1), "FCDenseNet.num_classes must be at least 2; got 1"),
+        ({"growth_rate": 0}, (1, 8, 8, 1), "growth_rate must be at least 1; got 0"),
+        ({"blocks": ()}, (1, 8, 8, 1), r"one number or more, each at least 1; got \(\)"),
+        ({"blocks": (2, 0)}, (1, 8, 8, 1), r"each at least 1; got \(2, 0\)"),
+        ({"features": 0}, (1, 8, 8, 1), "features must be at least 1; got 0"),
+        ({"dropout_rate": 1.0}, (1, 8, 8, 1), r"dropout_rate must be in \[0, 1\); got 1.0"),
+        ({"dtype": "float16"}, (1, 8, 8, 1), "dtype must be one of float32, bfloat16"),
+        ({"eval_statistics": "image"}, (1, 8, 8, 1), "must be one of running, batch; got 'image'"),
+        ({}, (8, 8, 1), r"takes a batch of float images \[b, h, w, c\]"),
+        ({}, (1, 0, 8, 1), "at least one pixel"),
+    ],
+)
+def test_refuses(wrong, shape, message):
+    model = FCDenseNet56(**({"num_classes": 3} | wrong))
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+@pytest.mark.slow
+def test_learns_one_batch_by_heart():
+    model = Small(features=8, growth_rate=8, blocks=(2, 2), dropout_rate=0.0)
+    image = picture((2, 8, 8, 1))
+    label = np.random.default_rng(0).integers(0, 3, (2, 8, 8))
+    variables = initialised(model, image)
+    tx = optax.adam(1e-2)
+
+    @jax.jit
+    def fit(params):
+        def loss(params):
+            logits, _ = model.apply(
+                {**variables, "params": params}, image, train=True, mutable="batch_stats"
+            )
+            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+
+        def update(carry, _):
+            params, state = carry
+            value, gradient = jax.value_and_grad(loss)(params)
+            updates, state = tx.update(gradient, state)
+            return (optax.apply_updates(params, updates), state), value
+
+        return jax.lax.scan(update, (params, tx.init(params)), length=200)[1]
+
+    losses = fit(variables["params"])
+    assert losses[0] > 0.9 and losses[-1] < 0.05

@@ -1,0 +1,232 @@
+"""FC-DenseNet: dense blocks on the way down, and again on the way up beside the skips.
+
+Jegou, Drozdzal, Vazquez, Romero & Bengio, "The One Hundred Layers Tiramisu", arXiv:1611.09326;
+what it leaves open (biases, cuts, epsilon 1e-4) as in the authors' code. Departures: sides are
+padded to the stride, where their poolings drop an odd last row; and they evaluate by statistics of
+a batch, where "batch" here takes each image's own, so it does not matter which ones share it.
+
+A layer reads all maps before it. Differentiated as it stands, a block keeps them once a layer:
+joined, normalised, rectified. Here they share one array, and so do their gradients; a map's mean
+and variance are taken once for all its readers (scale and shift are each layer's own); and the
+backward pass computes a layer's input again, from maps made to depend on the cotangent. XLA would
+else, on CPU, compute all of them at once, or keep the forward pass's.
+"""
+
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from zoo.models.layers import FIELDS, check
+from zoo.ops.pool import max_pool_2x2
+
+he_uniform = nn.initializers.he_uniform()
+_FIELDS = {name: FIELDS[name] for name in ("num_classes", "dtype")} | {
+    **dict.fromkeys(("growth_rate", "features"), FIELDS["width"]),
+    "blocks": (lambda blocks: blocks and min(blocks) >= 1, "one number or more, each at least 1"),
+    "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
+    "eval_statistics": (lambda name: name in ("running", "batch"), "one of running, batch"),
+}
+
+
+# [b, h, w, c]; and to normalise by, mean and variance [1, 1, 1, c] float32, [b, ...] by image.
+Maps = tuple[jax.Array, jax.Array, jax.Array]
+
+
+class Mode(NamedTuple):
+    train: bool
+    measured: bool  # By statistics of the maps themselves, or by running averages.
+    dropout_rate: float  # 0 where it does not train.
+    axis_name: str | None  # Statistics are shared over it.
+    size: tuple[int, int]  # Rows and columns, the first ones, that lie on the image.
+
+    def across(self, x: jax.Array) -> jax.Array:
+        return x if self.axis_name is None else jax.lax.pmean(x, self.axis_name)
+
+
+def _measure(mode: Mode, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    axes = (0, 1, 2) if mode.train else (1, 2)
+    x = x[:, : mode.size[0], : mode.size[1]].astype(jnp.float32)
+    mean = mode.across(x.mean(axes, keepdims=True))
+    # Moving the mean leaves the variance, to first order: distances from it sum to 0.
+    away = x - jax.lax.stop_gradient(mean)
+    return mean, mode.across(jnp.square(away).mean(axes, keepdims=True))
+
+
+def _layer(mode: Mode, maps: Maps, p: dict[str, jax.Array], key) -> jax.Array:
+    """Batch norm, ReLU, convolution, dropout (none without a key): [b, h, w, features]."""
+    x, mean, var = maps
+    gain = p["scale"] * jax.lax.rsqrt(var + 1e-4)
+    y = nn.relu(x * gain + (p["shift"] - mean * gain)).astype(x.dtype)
+    kernel, names = p["kernel"].astype(x.dtype), ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "SAME", dimension_numbers=names)
+    y, keep = y + p["bias"].astype(x.dtype), 1 - mode.dropout_rate
+    if key is None:
+        return y
+    return jnp.where(jax.random.bernoulli(key, keep, y.shape), y / keep, 0).astype(x.dtype)
+
+
+def _layer_backward(mode: Mode, inputs: tuple, ct: jax.Array) -> tuple:
+    maps, p, key = inputs
+    maps = maps[0] + 0 * ct[0, 0, 0, 0], *maps[1:]  # Not before the cotangent is there.
+    return *jax.vjp(lambda *inputs: _layer(mode, *inputs, key), maps, p)[1](ct), None
+
+
+_recomputed_layer = jax.custom_vjp(_layer, nondiff_argnums=(0,))
+_recomputed_layer.defvjp(lambda mode, *inputs: (_layer(mode, *inputs), inputs), _layer_backward)
+
+
+def _grow(mode: Mode, maps: Maps, layers: list, keys: list, running: list) -> Maps:
+    """The maps and, behind them, those that each layer makes of all before it."""
+    (x, mean, var), c, g = maps, maps[0].shape[-1], layers[0]["bias"].size
+    x = jnp.pad(x, (*3 * [(0, 0)], (0, g * len(layers))))
+    for p, key, known in zip(layers, keys, running, strict=True):
+        new = _layer(mode, (x[..., :c], mean, var), p, key)
+        known = _measure(mode, new) if mode.measured else known
+        mean, var = (jnp.concatenate(pair, -1) for pair in zip((mean, var), known, strict=True))
+        x, c = x.at[..., c : c + g].set(new), c + g
+    return x, mean, var
+
+
+def _grow_backward(mode: Mode, saved: tuple, ct: Maps) -> tuple:
+    maps, layers, keys = saved
+    x, (b, h, w, end), g, gradients = maps[0], maps[0].shape, layers[0]["bias"].size, []
+    rows, columns = mode.size
+    for p, key in zip(reversed(layers), reversed(keys), strict=True):
+        c = end - g
+        # All that reads the new maps is done: add the gradient of their statistics (`_measure`).
+        away = x[:, :rows, :columns, c:end].astype(jnp.float32) - maps[1][..., c:end]
+        due = mode.across(ct[1][..., c:end]) + 2 * away * mode.across(ct[2][..., c:end])
+        due = jnp.pad(due / (b * rows * columns), ((0, 0), (0, h - rows), (0, w - columns), (0, 0)))
+        inputs = tuple(v[..., :c] for v in maps), p, key
+        more, dp, _ = _layer_backward(mode, inputs, ct[0][..., c:end] + due.astype(x.dtype))
+        ct = tuple(v.at[..., :c].add(dv) for v, dv in zip(ct, more, strict=True))
+        gradients.insert(0, dp)
+        end = c
+    return tuple(v[..., :end] for v in ct), gradients, None, None
+
+
+_grow_in_training = jax.custom_vjp(_grow, nondiff_argnums=(0,))
+_grow_in_training.defvjp(
+    lambda mode, *inputs: (maps := _grow(mode, *inputs), (maps, *inputs[1:3])), _grow_backward
+)
+
+
+class Layer(nn.Module):
+    """The float32 parameters of a layer, by the shape of its kernel."""
+
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self) -> dict[str, jax.Array]:
+        c, out = self.shape[2:3], self.shape[3:]
+        zeros, ones = nn.initializers.zeros, nn.initializers.ones
+        leaves = {"scale": (ones, c), "shift": (zeros, c), "bias": (zeros, out)}
+        leaves["kernel"] = he_uniform, self.shape
+        return {name: self.param(name, *leaf) for name, leaf in leaves.items()}
+
+
+class DenseBlock(nn.Module):
+    """Maps that are skipped to here (if any), those given, and depth * growth_rate new ones."""
+
+    depth: int
+    growth_rate: int
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x: jax.Array, skip: Maps | None = None) -> Maps:
+        mode, c, g = self.mode, x.shape[-1], self.growth_rate
+        fills, channels = {"mean": jnp.zeros, "var": jnp.ones}, (c + self.depth * g,)
+        averages = [self.variable("batch_stats", k, f, channels) for k, f in fills.items()]
+        parts = [c + i * g for i in range(self.depth)]
+        split = [jnp.split(v.value.reshape(1, 1, 1, -1), parts, -1) for v in averages]
+        known, *running = zip(*split, strict=True)
+        maps = x, *(_measure(mode, x) if mode.measured else known)
+        if skip is not None:
+            maps = tuple(jnp.concatenate(pair, -1) for pair in zip(skip, maps, strict=True))
+        before = maps[0].shape[-1] - c
+        layers = [Layer((3, 3, before + n, g), name=f"layer_{i}")() for i, n in enumerate(parts)]
+        keys = [self.make_rng("dropout") if mode.dropout_rate else None for _ in layers]
+        maps = (_grow_in_training if mode.train else _grow)(mode, maps, layers, keys, running)
+        if mode.train and not self.is_initializing():
+            for average, new in zip(averages, maps[1:], strict=True):
+                average.value += 0.1 * (new[0, 0, 0, before:] - average.value)
+        return maps
+
+
+class FCDenseNet(nn.Module):
+    """Logits of every pixel.
+
+    Any size works: zeros at the bottom and the right make it a multiple of the stride, and the
+    logits are cropped back. No statistics count them, not in training either.
+    """
+
+    num_classes: int
+    growth_rate: int = 16  # Channels that a layer adds; k in the paper.
+    blocks: tuple[int, ...] = (4, 5, 7, 10, 12, 15)  # Layers, from above; all but the last twice.
+    features: int = 48  # Of the first convolution.
+    dtype: Literal["float32", "bfloat16"] = "float32"  # Of the computation.
+    dropout_rate: float = 0.2
+    # "batch" normalises each image, or tile of one, by its own statistics when it does not train.
+    eval_statistics: Literal["running", "batch"] = "running"
+    axis_name: str | None = None  # In training, batch-norm statistics are shared over this axis.
+
+    @property
+    def stride(self) -> int:
+        """Shifting the image by this many pixels shifts the logits alike, away from borders."""
+        return 2 ** (len(self.blocks) - 1)
+
+    @property
+    def halo(self) -> int:
+        """Pixels on each side of an output pixel that it can depend on; statistics aside.
+
+        From below: n layers reach n px, and r px are 2r + 2 on the level above, as the transposed
+        convolution brings the pixel before; there n layers on either side of it add 2n.
+        """
+        *blocks, lowest = self.blocks
+        return 1 + self.stride * lowest + sum(2**i * (2 * n + 2) for i, n in enumerate(blocks))
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
+        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32.
+
+        Raises ValueError where a field or the image's rank, type or size is impossible.
+        """
+        check(self, _FIELDS, image)
+        height, width = image.shape[1:3]
+        measured, rate = train or self.eval_statistics == "batch", self.dropout_rate if train else 0
+        axis_name = self.axis_name if train and not self.is_initializing() else None
+        mode = Mode(train, measured, rate, axis_name, (height, width))
+        options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_uniform}
+
+        def block(level: int, name: str, *inputs) -> Maps:
+            size = -(-height // 2**level), -(-width // 2**level)
+            fields = self.blocks[level], self.growth_rate, mode._replace(size=size)
+            return DenseBlock(*fields, name=f"{name}_{level}")(*inputs)
+
+        x = image.astype(self.dtype)
+        x = jnp.pad(x, ((0, 0), (0, -height % self.stride), (0, -width % self.stride), (0, 0)))
+        x, skips = nn.Conv(self.features, (3, 3), name="first", **options)(x), []
+        *levels, lowest = range(len(self.blocks))
+        for level in levels:
+            skips.append(block(level, "down", x))
+            c, key = skips[-1][0].shape[-1], self.make_rng("dropout") if rate else None
+            p = Layer((1, 1, c, c), name=f"transition_down_{level}")()
+            x = max_pool_2x2(_recomputed_layer(mode, skips[-1], p, key))
+        maps = block(lowest, "down", x)
+        for level in reversed(levels):
+            # A block's new channels alone go up. A row and a column too many come, and are cut.
+            x = maps[0][..., -self.growth_rate * self.blocks[level + 1] :]
+            up = {"transpose_kernel": True, "name": f"transition_up_{level}"} | options
+            x = nn.ConvTranspose(x.shape[-1], (3, 3), (2, 2), "VALID", **up)(x)[:, :-1, :-1]
+            maps = block(level, "up", x, skips[level])
+        # float32, or bfloat16 would round the logits to 8 bits.
+        head = nn.Conv(self.num_classes, (1, 1), kernel_init=he_uniform, name="head")
+        return head(maps[0][:, :height, :width].astype(jnp.float32))
+
+
+FCDenseNet56 = functools.partial(FCDenseNet, growth_rate=12, blocks=6 * (4,))
+FCDenseNet67 = functools.partial(FCDenseNet, blocks=6 * (5,))
+FCDenseNet103 = FCDenseNet  # The defaults.
