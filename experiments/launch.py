@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     module = load(args.name)
     # After the name is known to be right: these take seconds to import.
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
-    from zoo.train import checks, config, loop, overrides
+    from experiments import checks
+    from zoo.train import config, loop, overrides
     from zoo.train.parallel import Layout
     from zoo.train.process import set_up_process
 

@@ -15,7 +15,15 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 
-from zoo.models import FCN8s, FCN16s, FCN32s, MaxUnpoolNet, PatchClassifier, UNet
+from zoo.models import (
+    FCDenseNet56,
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    MaxUnpoolNet,
+    PatchClassifier,
+    UNet,
+)
 from zoo.train import fields
 
 # The network of each paper, whose shapes alone are looked at, and what makes it small.
@@ -31,8 +39,9 @@ MODELS = {
     "fcn32s": (FCN32s, dict(width=2)),
     "fcn16s": (FCN16s, dict(width=2)),
     "fcn8s": (FCN8s, dict(width=2)),
+    "tiramisu": (FCDenseNet56, dict(growth_rate=4, blocks=(1, 2), features=6)),
 }
-BATCH_NORM = ("unet-norm", "unpool")
+BATCH_NORM = ("unet-norm", "unpool", "tiramisu")
 
 
 # What is compiled here runs a few times: without optimization it is ready in a third of the time.

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import checks
 from experiments.datasets import Digits8x8
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import ResidualEncoder, SiameseEncoder, SiameseVerifier, UNet
-from zoo.train import checks, loop
+from zoo.train import loop
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.config import Experiment, Optimizer
 from zoo.train.embedding import Embedding
