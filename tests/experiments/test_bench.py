@@ -9,6 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_both_libraries_find_the_same_loss(peer):
     peer("pytorch_metric_learning")
     command = [sys.executable, "-m", "experiments.bench", "--classes", "12", "--repeats", "1"]

@@ -107,6 +107,7 @@ def test_bad_input_is_one_line_and_touches_nothing(what, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_experiment_is_refused(tmp_path, capsys):
     workdir = str(tmp_path / "run")
     assert launch.main(["quickstart", "--workdir", workdir, *SMALL]) == 0

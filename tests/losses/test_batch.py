@@ -122,6 +122,7 @@ def test_matches_the_masked_cube(name):
     assert_equal(run(name, x, labels), jax.jit(plain)(x, labels))
 
 
+@pytest.mark.slow
 def test_values_and_weights_are_each_anchors_sum_and_count(variant):
     x, labels = example()
     values, weights = variant(functools.partial(batch_all_triplet, margin=0.5))(x, labels)
@@ -135,6 +136,7 @@ def test_values_and_weights_are_each_anchors_sum_and_count(variant):
     assert 0 < weights.sum() < num_triplets(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all", "hard"])
 def test_a_partition_of_the_anchors_adds_up(name):
     x, labels = example()
@@ -364,6 +366,7 @@ def test_eight_devices_are_one(name):
     assert_equal(on_eight(name)(x, labels, valid), run(name, x, labels, valid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["all", "hard"])
 def test_memory_falls_with_the_devices(name):
     shapes = [jax.ShapeDtypeStruct(*s) for s in (((4096, 16), "f4"), ((4096,), "i4"))]

@@ -148,6 +148,7 @@ def test_model_is_its_own_configuration(name):
 # As a pure function.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (7, 10)])
 def test_a_small_picture_under_vmap_and_pmap(name, size):
     """Eight pictures at once, in a batch, one by one and one a device; each the same twice."""
@@ -242,6 +243,7 @@ def test_no_pixel_sees_beyond_the_halo(name):
             assert touched.max() - touched.min() >= 2 * model.halo - 3 * model.stride
 
 
+@pytest.mark.slow
 def test_tiles_with_a_halo_equal_the_whole(name):
     model = small(name)
     halo = -(-model.halo // model.stride) * model.stride  # Origins are multiples of the stride.
@@ -282,6 +284,7 @@ def test_statistics_move_in_training_alone(name):
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_loss_halves_in_30_steps(name):
     model = small(name)
     if "dropout_rate" in {f.name for f in dataclasses.fields(model)}:

@@ -74,6 +74,7 @@ def test_takes_any_size(kind, pad, size):
     assert logits.shape == (2, *size, 3)
 
 
+@pytest.mark.slow
 def test_starts_with_no_opinion_and_bilinear():
     """Zero scores, so the loss is log k; scores that are not are interpolated between centres."""
     model = FCN32s(num_classes=3, width=1)
@@ -188,6 +189,7 @@ def test_equals_the_torch_twin(peer, model, size):
 # Reach.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "halo", "pad"),
     [
@@ -253,6 +255,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     assert made == 15 * [jnp.bfloat16] + 3 * [jnp.float32]
 
 
+@pytest.mark.slow
 def test_dropout_behind_fc6_and_fc7_in_training_only():
     model, image = FCN32s(2, width=1), picture((1, 32, 32, 1))
     variables = initialised(model, image)

@@ -376,6 +376,7 @@ def test_classify_refuses_another_window():
         model.apply(variables, np.zeros((1, 15, 15, 1), np.uint8), method="classify")
 
 
+@pytest.mark.slow
 def test_learns_one_batch_by_heart():
     model = NETS["odd"].clone(width=16, hidden=64)
     rng = np.random.default_rng(0)

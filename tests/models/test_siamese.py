@@ -215,6 +215,7 @@ def test_bfloat16_computes_near_float32_and_returns_it(name):
     np.testing.assert_allclose(got, want, atol=0.05 * np.abs(want).max())
 
 
+@pytest.mark.slow
 def test_the_aligned_encoder_sees_histograms_in_place_of_pixels():
     """Without stages: one dense layer of the mean of a picture's and its mirror image's."""
     x = images(3, 9, 8, 1)
@@ -231,6 +232,7 @@ def test_the_aligned_encoder_sees_histograms_in_place_of_pixels():
     np.testing.assert_allclose(encoder.apply(variables, x[:, :, ::-1]), got, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_histograms_of_two_scales_stand_side_by_side():
     """Of the picture, and of the means of its 2x2 blocks, whose cells have half the pixels."""
     x = images(3, 8, 12, 1)

@@ -277,6 +277,7 @@ def test_dropout_is_drawn_anew_for_each_layer():
 # Statistics.
 
 
+@pytest.mark.slow
 def test_statistics_move_in_training_only():
     image = picture((2, 6, 7, 1))
     for statistics in ("running", "batch"):
@@ -302,6 +303,7 @@ def test_images_do_not_see_each_other_in_evaluation(statistics):
     assert np.isfinite(whole).all()
 
 
+@pytest.mark.slow
 def test_batch_statistics_of_one_image_are_those_of_training():
     model = Small(eval_statistics="batch", dropout_rate=0.0)
     image, weight = picture((1, 9, 6, 3)), np.ones((1, 9, 6, 3), np.float32)
@@ -343,6 +345,7 @@ def test_takes_any_size(size, channels, statistics):
     assert logits.shape == (1, *size, 3) and np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_running_averages_take_zeros_beyond_the_image_for_part_of_it():
     """As the tiles of a prediction do; by its own statistics it is another image."""
     image = picture((1, 9, 6, 3))

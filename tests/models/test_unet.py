@@ -304,6 +304,7 @@ def test_tiles_with_a_halo_equal_the_whole_for_same():
 # As a pure function.
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_and_keeps_float32_parameters():
     image = picture((2, 16, 16, 3))
     for norm in (None, "batch"):
@@ -334,6 +335,7 @@ def test_one_trace_a_shape():
     assert len(traces) == 2
 
 
+@pytest.mark.slow
 def test_vmap_and_pmap_equal_a_batch():
     model = UNet(2, width=2, depth=2)
     n = jax.local_device_count()
@@ -344,6 +346,7 @@ def test_vmap_and_pmap_equal_a_batch():
     equal(jax.pmap(model.apply, in_axes=(None, 0))(variables, image)[:, 0], want)
 
 
+@pytest.mark.slow
 def test_batch_statistics_move_in_training_only():
     model = UNet(2, width=2, depth=2, norm="batch", dropout_rate=0.0)
     image = picture((2, 8, 8, 1))
@@ -369,6 +372,7 @@ def test_batch_statistics_move_in_training_only():
         np.testing.assert_allclose(got[name], 0.9 * old[name] + 0.1 * new, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_shared_over_the_axis():
     model = UNet(2, width=2, depth=1, norm="batch", dropout_rate=0.0)
     image = picture((2, 2, 8, 8, 1))
@@ -383,6 +387,7 @@ def test_batch_statistics_are_shared_over_the_axis():
     jax.tree.map(lambda a, b: equal(a[0], b), shared, stats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_deep_supervision_adds_logits_of_lower_levels(padding):
     image = picture((1, 92, 92, 1) if padding == "VALID" else (1, 21, 30, 1))
@@ -476,6 +481,7 @@ def test_refuses_integer_images():
         UNet(2, width=2).init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_learns_one_batch_by_heart():
     model = UNet(3, width=8, depth=1, dropout_rate=0.0)
     rng = np.random.default_rng(0)

@@ -311,6 +311,7 @@ def test_batch_statistics_move_in_training_only():
         assert (old != new).all()
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     """Logits, gradient and statistics of a training step, one picture a device."""
     assert jax.local_device_count() == 8
@@ -378,6 +379,7 @@ def test_refuses_integer_images():
         MaxUnpoolNet(2, width=2).init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_learns_one_batch_by_heart():
     model = MaxUnpoolNet(3, width=8, blocks=(2,))
     rng = np.random.default_rng(0)

@@ -45,6 +45,7 @@ def test_light_changes_nothing():
     np.testing.assert_allclose(oriented_gradients(0.5 * x + 3), want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_flat_picture_has_zeros_and_a_finite_gradient(variant):
     x = np.full((2, 6, 6, 1), 0.4, np.float32)
     x[1, 2, 3] = 1

@@ -82,6 +82,7 @@ def reference():
     return {loss: parity.train(Layout(devices=jax.devices()[:1]), loss) for loss in parity.LOSSES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", parity.LOSSES)
 def test_eight_devices_take_the_steps_of_one(reference, loss):
     assert jax.device_count() == 8
@@ -98,6 +99,7 @@ def test_eight_devices_take_the_steps_of_one(reference, loss):
                 np.testing.assert_allclose(other[name], one[name], rtol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(reference, tmp_path):
     files = processes.run_two(SCRIPT, tmp_path, "jit")
     for file in files:
@@ -153,6 +155,7 @@ def test_offline_mining_is_bit_identical_after_a_resume(tmp_path):
     assert (first["negative"] != second["negative"]).any()
 
 
+@pytest.mark.slow
 def test_a_lost_mining_is_named(tmp_path):
     workdir = tmp_path / "run"
     loop.train("offline", experiment(TRIPLETS, steps=6), workdir, Layout())
@@ -187,6 +190,7 @@ def test_the_gallery_holds_no_query_itself(run):
     assert len(alone.distances) == 2 * len(alone.source)  # Above ALL_PAIRS: two a picture.
 
 
+@pytest.mark.slow
 def test_collapse_is_warned_of(run):
     batch = {"label": jnp.arange(8).reshape(8, 1) // 2, "weight": jnp.ones(8)}
     for scale, warned in ((5e-3, True), (1.0, False)):
@@ -203,6 +207,7 @@ def test_collapse_is_warned_of(run):
         assert not warned or "shrunk to a point" in warning
 
 
+@pytest.mark.slow
 def test_the_log_says_that_a_run_has_collapsed(tmp_path, capsys):
     """Before any training they lie close beside such a margin."""
     task = Embedding(options={"margin": 5.0})
@@ -230,6 +235,7 @@ def test_active_fraction_is_the_share_of_all_triplets():
     np.testing.assert_allclose(metrics["active_fraction"], np.mean(triplets), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dry_run_and_overfit():
     lines = checks.dry_run("x", experiment(), Layout())
     assert "initial loss" in lines[-1]

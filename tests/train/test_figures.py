@@ -70,6 +70,7 @@ def test_curves_of_little_or_odd(tmp_path, records):
     assert pixels(tmp_path / "a.png").shape[1] == 1200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 11, 21])
 def test_confusion_shades_by_share_of_the_truth(tmp_path, k):
     # Alike but for the size of a class: the row's share, and so the picture, is the same.
@@ -132,6 +133,7 @@ def test_overlays_stand_beside_their_image(channels):
     assert not picture[24:, 60:].any()
 
 
+@pytest.mark.slow
 def test_threads_draw_at_once(tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

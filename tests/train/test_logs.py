@@ -160,6 +160,7 @@ def test_environment_names_versions_devices_commit_and_seed(tmp_path):
         assert values["git_commit"] is None
 
 
+@pytest.mark.slow
 def test_importing_logs_imports_no_tensorflow():
     program = "import sys, zoo.train.logs; print('tensorflow' in sys.modules)"
     root = pathlib.Path(logs.__file__).parents[2]

@@ -94,6 +94,7 @@ def test_a_workdir_holds_what_design_promises(finished):
     np.testing.assert_allclose(scores["mean_iou"], best["mean_iou"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluate_gives_the_scores_of_training(finished):
     workdir, scores = finished
     again = loop.evaluate(experiment(), workdir, Layout())
@@ -107,6 +108,7 @@ def test_evaluate_gives_the_scores_of_training(finished):
     assert test["split"] == "test" and test["step"] == STEPS
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_only_scored_again(finished):
     workdir, scores = finished
     before = lines(workdir)
@@ -202,6 +204,7 @@ def test_the_next_batch_depends_on_seed_and_step_alone():
     assert not np.array_equal(other["image"], want["image"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_stops(tmp_path, monkeypatch, signum):
     workdir = tmp_path / "run"
@@ -223,6 +226,7 @@ def test_a_signal_saves_and_stops(tmp_path, monkeypatch, signum):
     assert arrays(workdir)[0] == 6
 
 
+@pytest.mark.slow
 def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     batches = Run.batches
@@ -240,6 +244,7 @@ def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypat
     assert step == 8 and all(np.isfinite(x).all() for x in found.values())
 
 
+@pytest.mark.slow
 def test_early_stopping_survives_a_relaunch(tmp_path):
     still = experiment(
         optimizer=Optimizer(name="sgd", learning_rate=0.0, momentum=0.0),
@@ -253,6 +258,7 @@ def test_early_stopping_survives_a_relaunch(tmp_path):
     assert arrays(tmp_path)[0] == 8
 
 
+@pytest.mark.slow
 def test_init_from_starts_from_another_run(finished, tmp_path, capsys):
     config = experiment(
         init_from=str(finished[0]), steps=1, optimizer=Optimizer(name="sgd", learning_rate=0.0)

@@ -37,6 +37,7 @@ def assert_equal(got, want, tolerance=1e-5):
         assert np.abs(np.subtract(g, w, dtype=np.float64)).max() <= tolerance * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["jit", "pmap"])
 def test_eight_devices_take_the_steps_of_one(reference, how):
     assert jax.device_count() == 8
@@ -47,6 +48,7 @@ def test_eight_devices_take_the_steps_of_one(reference, how):
         assert_equal(got[part], want[part])
 
 
+@pytest.mark.slow
 def test_accumulation_takes_the_steps_of_one_batch():
     want, losses = parity.train(Layout(devices=jax.devices()[:2]), None)
     got, found = parity.train(Layout(devices=jax.devices()[:2]), None, accumulate=4)
@@ -55,6 +57,7 @@ def test_accumulation_takes_the_steps_of_one_batch():
         assert_equal(got[part], want[part])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["jit", "pmap"])
 def test_two_processes_take_the_steps_of_one(reference, how, tmp_path):
     norm, (want, losses) = reference

@@ -99,6 +99,7 @@ def by_loop(logits, label, class_weights, border, smoothing):
     return values, weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_border_weights_are_added_to_those_of_the_classes(smoothing):
     rng = np.random.default_rng(0)

@@ -47,6 +47,7 @@ def test_zoo_alone_knows_none_and_says_how_to():
     assert "import its module first (import experiments.datasets)" in error
 
 
+@pytest.mark.slow
 def test_the_launcher_knows_those_of_other_experiments(tmp_path):
     """unet_pets names a set of TFDS's own and imports none of these."""
     options = ["--set=data.name=camvid", f"--set=data.path={tmp_path}"]

@@ -33,6 +33,7 @@ def opened(folder, split="test"):
     return open_labelled(MnistIdx.name, split, path=str(folder))
 
 
+@pytest.mark.slow
 def test_the_real_digits_are_those_of_the_files(shared_data):
     folder = shared_data / "mnist"
     raw = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())

@@ -52,6 +52,7 @@ def opened(folder, split="train", **options):
     return open_labelled("omniglot_minimal", split, path=str(folder), options=chosen)
 
 
+@pytest.mark.slow
 def test_the_real_set_has_each_drawing_once(shared_data):
     path = str(shared_data / "omniglot")
     sources = [open_labelled("omniglot_minimal", split, path=path) for split in SPLITS]
