@@ -198,6 +198,7 @@ def test_threads_end_with_their_iterator():
     assert wait_until_none()
 
 
+@pytest.mark.slow
 def test_a_program_ends_with_an_iterator_open():
     """It does not hang, and Grain does without absl's flags, which nobody has parsed."""
     program = """

@@ -28,6 +28,7 @@ def run(code, cache):
     )
 
 
+@pytest.mark.slow
 def test_a_kill_while_preparing_leaves_nothing_that_is_used(tmp_path, monkeypatch):
     kill = (
         "import os, signal\n"
@@ -49,6 +50,7 @@ def test_a_kill_while_preparing_leaves_nothing_that_is_used(tmp_path, monkeypatc
     assert not list(tmp_path.rglob("*incomplete*"))
 
 
+@pytest.mark.slow
 def test_processes_that_begin_at_once_share_one_prepared_copy(tmp_path):
     code = (
         "import experiments.datasets\n"

@@ -164,6 +164,7 @@ def test_a_small_picture_under_vmap_and_pmap(name, size):
         equal(mapped(variables, image)[:, 0], want)
 
 
+@pytest.mark.slow
 def test_every_parameter_learns(name):
     model = small(name)
     variables, image = variables_of(model), picture(1, 64, 64, 3)

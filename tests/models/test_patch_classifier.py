@@ -117,6 +117,7 @@ def test_sliding_equals_whole(model):
     equal(jax.jit(model.apply)(variables, image), want)
 
 
+@pytest.mark.slow
 def test_gradients_of_sliding_and_whole_are_equal():
     """More windows than are done at a time, and of more than one picture."""
     model = NETS["odd"]

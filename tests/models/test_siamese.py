@@ -101,6 +101,7 @@ def test_normalize_is_off_unless_asked_for(name):
     np.testing.assert_allclose(unit, plain / lengths[:, None], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1e18])
 def test_normalize_keeps_value_and_gradient_finite_at_any_length(scale):
     encoder = SiameseEncoder(features=3, width=2, normalize=True)
@@ -113,6 +114,7 @@ def test_normalize_keeps_value_and_gradient_finite_at_any_length(scale):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_in_training_alone():
     encoder, x = SiameseEncoder(features=5, width=8), images(2, 8, 8, 1)
     variables = initialised(encoder, x)
@@ -144,6 +146,7 @@ def test_the_gradient_of_shared_weights_is_the_sum_of_both_branches(compare):
         assert np.abs(one).max() > 1e-3 and np.abs(other).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_verdict_is_a_dense_unit_on_the_distance(variant):
     x, y = images(5, 8, 8, 1), images(5, 8, 8, 1, seed=1)
     encoder = ENCODERS["course"]

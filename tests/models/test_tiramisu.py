@@ -91,6 +91,7 @@ def test_paper_networks(network, count, layers):
     assert model.stride == 32 and model.dropout_rate == 0.2
 
 
+@pytest.mark.slow
 def test_starts_as_he_uniform():
     init = jax.jit(Small(features=48, growth_rate=16, blocks=(1, 1)).init)
     variables = init(jax.random.key(0), np.ones((1, 4, 4, 3), np.float32))
@@ -164,8 +165,8 @@ def twin(torch, model, variables, image, *, train):
     ("statistics", "size", "train"),
     [
         ("running", (12, 16), True),
-        ("running", (9, 14), True),
-        ("running", (9, 14), False),
+        pytest.param("running", (9, 14), True, marks=pytest.mark.slow),
+        pytest.param("running", (9, 14), False, marks=pytest.mark.slow),
         ("batch", (9, 14), False),
     ],
 )
@@ -291,6 +292,7 @@ def test_statistics_move_in_training_only():
     assert all(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 def test_images_do_not_see_each_other_in_evaluation(statistics):
     model = Small(eval_statistics=statistics)

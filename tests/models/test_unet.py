@@ -71,6 +71,7 @@ def test_valid_names_the_nearest_legal_sizes(side, message):
         assert str(error.value) == want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_valid_takes_just_the_sizes_that_halve_evenly(depth):
     def rest(side):

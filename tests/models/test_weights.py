@@ -209,6 +209,28 @@ def test_a_cut_file_is_refused(vgg, peer, tmp_path, form):
             load_weights(path)
 
 
+def test_no_cut_of_a_stream_and_no_emptied_entry_passes(peer, tmp_path):
+    """Of a storage without a byte NumPy would read what lies behind it in memory."""
+    torch, path = peer("torch"), tmp_path / "w.pth"
+    state = {"w": torch.ones(5), "nothing": torch.ones(0)}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    assert load_weights(path)["w"].tolist() == 5 * [1] and load_weights(path)["nothing"].size == 0
+    for length in range(len(whole) - 8):  # The last may be the length of the empty storage, 0.
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cannot be read as weights"):
+            load_weights(path)
+
+    torch.save({"w": torch.ones(5)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, b"" if "/data/" in name else content)
+    with pytest.raises(ValueError, match="the bytes of w are missing"):
+        load_weights(path)
+
+
 def test_what_is_no_state_dict_is_refused(vgg, tmp_path):
     torch, net, state = vgg
     for name, content in {

@@ -92,6 +92,7 @@ def test_confusion_of_absent_classes(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("k", "channels"), [(2, 1), (11, 3), (21, 3)])
 def test_grid_shows_every_class_void_and_error_in_its_colour(tmp_path, k, channels):
     about = info(k, channels)

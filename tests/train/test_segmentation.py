@@ -61,6 +61,7 @@ def test_class_weights_are_counted_on_the_training_split():
     assert Segmentation().bind(INFO, source).class_weights is None
 
 
+@pytest.mark.slow
 def test_a_resized_picture_is_scored_at_the_label_s_size():
     task = Segmentation().bind(INFO)
     truth = np.repeat(np.repeat([[[0, 1], [0, 1]]], 3, 1), 3, 2)  # 6x6 from 2x2.
