@@ -1,6 +1,9 @@
-"""A small FC-DenseNet on scenes of digits; all else as in unet_digits. NOT VERIFIED: nobody ran it.
+"""A small FC-DenseNet on scenes of digits; all else as in unet_digits. NOT VERIFIED: far too short.
 
 python -m experiments.launch tiramisu_digits
+
+These 600 steps, 10 minutes of one core, end at a test mean IoU of 0.132, where U-Net has 0.51 on
+validation at step 500 of its 2,500: 25 November 2026, AMD EPYC, jax 0.10.2.
 """
 
 import dataclasses
