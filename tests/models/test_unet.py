@@ -321,21 +321,6 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
         assert text.count("f32[3,3,") == text.count("bf16[3,3,") > 0
 
 
-def test_one_trace_a_shape():
-    model = UNet(2, width=2, depth=2)
-    traces = []
-
-    @jax.jit
-    def apply(variables, image):
-        traces.append(image.shape)
-        return model.apply(variables, image)
-
-    variables = initialised(model, picture((1, 8, 8, 1)))
-    for size in (8, 12, 8, 12):
-        apply(variables, picture((1, size, size, 1), seed=size))
-    assert len(traces) == 2
-
-
 @pytest.mark.slow
 def test_vmap_and_pmap_equal_a_batch():
     model = UNet(2, width=2, depth=2)
@@ -475,11 +460,6 @@ def test_refuses(fields, shape, message):
     model = UNet(**{"num_classes": 2, "width": 2, **fields})
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
-
-
-def test_refuses_integer_images():
-    with pytest.raises(ValueError, match="uint8"):
-        UNet(2, width=2).init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
 
 
 @pytest.mark.slow

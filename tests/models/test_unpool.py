@@ -268,21 +268,6 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     assert made == 5 * [jnp.bfloat16] + [jnp.float32]
 
 
-def test_one_trace_a_shape():
-    model = MaxUnpoolNet(2, width=2, blocks=(1, 1))
-    traces = []
-
-    @jax.jit
-    def apply(variables, image):
-        traces.append(image.shape)
-        return model.apply(variables, image)
-
-    variables = initialised(model, picture((1, 8, 8, 1)))
-    for size in (8, 12, 8, 12):
-        apply(variables, picture((1, size, size, 1), seed=size))
-    assert len(traces) == 2
-
-
 def test_vmap_equals_a_batch():
     model = MaxUnpoolNet(2, width=2, blocks=(1, 1))
     image = picture((4, 1, 9, 7, 1))
@@ -372,11 +357,6 @@ def test_refuses(fields, shape, message):
     model = MaxUnpoolNet(**{"num_classes": 2, "width": 2, **fields})
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
-
-
-def test_refuses_integer_images():
-    with pytest.raises(ValueError, match="uint8"):
-        MaxUnpoolNet(2, width=2).init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))
 
 
 @pytest.mark.slow
