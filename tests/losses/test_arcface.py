@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import equal
 from zoo.losses.arcface import arcface
 from zoo.losses.reduce import mean
 
@@ -19,10 +20,6 @@ def example(seed=0):
     x, centres = rng.normal(size=(B, D)), rng.normal(0, 0.1, (K, D))
     x[-1] = -centres[LABELS[-1]] + rng.normal(0, 0.01, D)
     return x.astype(np.float32), centres.astype(np.float32)
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def loop(x, centres, labels, margin=0.5, scale=16.0):
@@ -75,9 +72,9 @@ def compiled():
 def test_matches_a_loop(margin):
     run = jax.jit(jax.value_and_grad(functools.partial(loss, margin=margin), argnums=(0, 1)))
     value, gradients = run(*example(), LABELS)
-    close(value, reference(margin)[0])
-    close(gradients[0], reference(margin)[1])
-    close(gradients[1], reference(margin)[2])
+    equal(value, reference(margin)[0])
+    equal(gradients[0], reference(margin)[1])
+    equal(gradients[1], reference(margin)[2])
 
 
 def test_margin_0_is_the_normalised_softmax():
@@ -85,7 +82,7 @@ def test_margin_0_is_the_normalised_softmax():
     logits = 16 * x @ centres.T
     want = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(B), LABELS]
     values, weights = arcface(*example(), LABELS, margin=0.0, scale=16.0)
-    close(values, want)
+    equal(values, want)
     np.testing.assert_array_equal(weights, np.ones(B))
 
 
@@ -113,9 +110,9 @@ def test_matches_pytorch_metric_learning_on_50_batches(peer):
         reference.W = torch.nn.Parameter(torch.tensor(centres[i].T, dtype=torch.float64))
         want = reference(theirs, torch.from_numpy(labels[i]).long())
         want.backward()
-        close(value[i], want.item())
-        close(gradients[0][i], theirs.grad.numpy())
-        close(gradients[1][i], reference.W.grad.numpy().T)
+        equal(value[i], want.item())
+        equal(gradients[0][i], theirs.grad.numpy())
+        equal(gradients[1][i], reference.W.grad.numpy().T)
 
 
 @pytest.mark.parametrize("angle", [1e-6, 1e-4, 1e-2, 1.0, 2.6, 2.7, np.pi - 1e-2, np.pi - 1e-4])
@@ -132,9 +129,9 @@ def test_small_and_large_angles_keep_their_digits(angle):
     gap = 16 * (cos(angle - 0.6) - target)  # Of the other logit above the label's.
     run = compiled()
     value, gradients = run(x.astype(np.float32), centres, label)
-    close(value, np.log1p(np.exp(gap)))
+    equal(value, np.log1p(np.exp(gap)))
     along = 16 * (-sin(angle - 0.6) - rate) / (1 + np.exp(-gap))
-    close(gradients[0][0], along * np.array([-sin(angle), cos(angle)]))
+    equal(gradients[0][0], along * np.array([-sin(angle), cos(angle)]))
 
 
 def test_exactly_at_the_centre_and_opposite():
@@ -156,7 +153,7 @@ def test_exactly_at_the_centre_and_opposite():
             at = np.arange(B), LABELS
             cosines[at] = np.cos(0.5) if sign > 0 else -1 - 0.5 * np.sin(0.5)
             want = np.log(np.exp(16 * cosines).sum(1)) - 16 * cosines[at]
-            close(value, want.mean())
+            equal(value, want.mean())
             assert all(np.isfinite(g).all() for g in gradients)
 
 
@@ -164,9 +161,9 @@ def test_the_length_of_an_embedding_does_not_matter():
     x, centres = example()
     for scale in (1e-20, 1e18):
         value, gradients = compiled()(x * np.float32(scale), centres, LABELS)
-        close(value, reference()[0])
-        close(gradients[0] * np.float64(scale), reference()[1])
-        close(gradients[1], reference()[2])
+        equal(value, reference()[0])
+        equal(gradients[0] * np.float64(scale), reference()[1])
+        equal(gradients[1], reference()[2])
 
 
 def test_zeros_have_gradient_0():
@@ -188,9 +185,9 @@ def test_padding_has_no_influence(filling):
     padded, labels = np.full((B + 3, D), filling, np.float32), np.full(B + 3, -1, np.int32)
     padded[valid], labels[valid] = x, LABELS
     value, gradients = compiled()(padded, centres, labels, valid)
-    close(value, reference()[0])
-    close(gradients[0][valid], reference()[1])
-    close(gradients[1], reference()[2])
+    equal(value, reference()[0])
+    equal(gradients[0][valid], reference()[1])
+    equal(gradients[1], reference()[2])
     assert not gradients[0][~valid].any()
     value, gradients = compiled()(padded, centres, labels, np.zeros_like(valid))
     assert value == 0 and not any(g.any() for g in gradients)
@@ -211,7 +208,7 @@ def test_bfloat16_is_summed_in_float32():
     values, weights = arcface(x, centres, LABELS, scale=16.0)
     assert values.dtype == weights.dtype == jnp.float32
     want = loop(np.asarray(x, np.float64), np.asarray(centres, np.float64), LABELS)
-    close(mean(values, weights), want)
+    equal(mean(values, weights), want)
 
 
 @pytest.mark.parametrize("unknown", [-1, K, np.iinfo(np.int32).max])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import equal
 from zoo.losses import focal, mean, pixel_cross_entropy
 
 K = 4
@@ -17,10 +18,6 @@ def example(seed=0, k=K):
     labels = rng.integers(0, k, (2, 4, 5)).astype(np.int32)
     labels[rng.random(labels.shape) < 0.2] = 255
     return rng.normal(0, 2, (2, 4, 5, k)).astype(np.float32), labels
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def loop(logits, labels, gamma, weights):
@@ -62,8 +59,8 @@ def test_matches_a_loop(variant, gamma, weights):
     value, gradient = run(logits, labels)
     weights = np.ones(K) if weights is None else weights
     reference = functools.partial(loop, labels=labels, gamma=gamma, weights=weights)
-    close(value, reference(np.float64(logits)))
-    close(gradient, slope(reference, logits))
+    equal(value, reference(np.float64(logits)))
+    equal(gradient, slope(reference, logits))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -82,8 +79,8 @@ def test_matches_segmentation_models(peer, gamma):
         return values.sum() / (labels != 255).sum()  # It divides by the pixels, not the weights.
 
     value, gradient = jax.jit(jax.value_and_grad(plain))(logits, labels)
-    close(value, want.item())
-    close(gradient[..., 1], theirs.grad.numpy())
+    equal(value, want.item())
+    equal(gradient[..., 1], theirs.grad.numpy())
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -98,8 +95,8 @@ def test_matches_the_softmax_of_segmentation_models(peer, gamma):
     want = functional.softmax_focal_loss_with_logits(theirs, target, gamma=gamma)
     want.backward()
     value, gradient = slopes(gamma)(logits, labels)
-    close(value, want.item())
-    close(gradient[valid], theirs.grad.numpy())
+    equal(value, want.item())
+    equal(gradient[valid], theirs.grad.numpy())
 
 
 def test_gamma_zero_is_cross_entropy(variant):
@@ -154,7 +151,7 @@ def test_bfloat16_logits_are_computed_in_float32():
     logits = jnp.asarray(logits, jnp.bfloat16)
     values, weights = focal(logits, labels)
     assert values.dtype == weights.dtype == jnp.float32
-    close(mean(values, weights), loop(np.float64(logits), labels, 2.0, np.ones(K)))
+    equal(mean(values, weights), loop(np.float64(logits), labels, 2.0, np.ones(K)))
 
 
 def test_vmap_equals_a_loop_and_labels_cost_no_trace():

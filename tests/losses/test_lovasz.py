@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import equal
 from zoo.losses import lovasz_softmax, mean
 
 K = 5
@@ -17,10 +18,6 @@ def example(seed=0, b=3):
     labels[1][labels[1] == 2] = 0
     labels[rng.random(labels.shape) < 0.2] = 255
     return rng.normal(0, 2, (b, 4, 5, K)).astype(np.float32), labels
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def jaccard_loss(truth, mispredicted):
@@ -69,11 +66,11 @@ RUN = jax.jit(SLOPES)
 def test_matches_the_definition(variant):
     logits, labels = example()
     (value, (values, weights)), gradient = variant(SLOPES)(logits, labels)
-    close(value, loop(np.float64(logits), labels))
+    equal(value, loop(np.float64(logits), labels))
     want = [image_loss(*both) for both in zip(np.float64(logits), labels, strict=True)]
     np.testing.assert_allclose(values, want, rtol=1e-5)
     np.testing.assert_array_equal(weights, np.ones(3))
-    close(gradient, slope(functools.partial(loop, labels=labels), logits))
+    equal(gradient, slope(functools.partial(loop, labels=labels), logits))
 
 
 def test_matches_segmentation_models(peer):
@@ -85,8 +82,8 @@ def test_matches_segmentation_models(peer):
     want = function(theirs, torch.from_numpy(labels).long())
     want.backward()
     (value, _), gradient = RUN(logits, labels)
-    close(value, want.item())
-    close(gradient, theirs.grad.permute(0, 2, 3, 1).numpy())
+    equal(value, want.item())
+    equal(gradient, theirs.grad.permute(0, 2, 3, 1).numpy())
 
 
 def test_the_gradient_of_many_pixels_keeps_its_digits():
@@ -135,7 +132,7 @@ def test_all_void_is_zero_with_zero_gradient():
     (value, (values, weights)), gradient = RUN(logits, labels)
     np.testing.assert_array_equal(weights, [1, 1, 0])
     assert values[2] == 0 and not gradient[2].any() and np.isfinite(gradient).all()
-    close(value, loop(np.float64(logits[:2]), labels[:2]))
+    equal(value, loop(np.float64(logits[:2]), labels[:2]))
 
 
 def test_a_perfect_prediction_costs_nothing_and_the_opposite_all():
@@ -168,7 +165,7 @@ def test_bfloat16_logits_are_summed_in_float32():
     logits = jnp.asarray(logits, jnp.bfloat16)
     (value, (values, weights)), gradient = RUN(logits, labels)
     assert values.dtype == weights.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
-    close(value, loop(np.float64(logits), labels))
+    equal(value, loop(np.float64(logits), labels))
 
 
 def test_vmap_equals_a_loop_and_labels_cost_no_trace():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import equal
 from zoo.losses.pairs import contrastive, pair_cross_entropy
 from zoo.losses.reduce import mean
 
@@ -15,10 +16,6 @@ SAME = np.array([1, 0, 1, 0, 0, 1], bool)
 def example(seed=0):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(2, B, D)).astype(np.float32) * 0.5
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def cross_entropy_loop(logits, same):
@@ -60,16 +57,16 @@ def test_contrastive_matches_a_loop(variant, margin):
     loss = functools.partial(contrastive_mean, margin=margin)
     value, gradient = variant(jax.value_and_grad(loss))(pair, SAME)
     want_value, want_gradient = contrastive_loop(*pair, SAME, margin)
-    close(value, want_value)
-    close(gradient, want_gradient)
+    equal(value, want_value)
+    equal(gradient, want_gradient)
 
 
 def test_cross_entropy_matches_a_loop(variant):
     logits = example()[0, :, 0] * 5
     value, gradient = variant(jax.value_and_grad(cross_entropy_mean))(logits, SAME)
     want_value, want_gradient = cross_entropy_loop(logits, SAME)
-    close(value, want_value)
-    close(gradient, want_gradient)
+    equal(value, want_value)
+    equal(gradient, want_gradient)
 
 
 def test_contrastive_matches_the_paper_in_torch_on_50_batches(peer):
@@ -90,8 +87,8 @@ def test_contrastive_matches_the_paper_in_torch_on_50_batches(peer):
         want = ((1 - y) * d**2 / 2 + y * hinge**2 / 2).mean()
         want.backward()
         active += int(((hinge > 0) & (y > 0)).sum())
-        close(value[i], want.item())
-        close(gradient[i], theirs.grad.numpy())
+        equal(value[i], want.item())
+        equal(gradient[i], theirs.grad.numpy())
     assert 50 < active < 50 * 16, "The hinge must be seen on both sides."
 
 
@@ -106,8 +103,8 @@ def test_cross_entropy_matches_torch_on_50_batches(peer):
         target = torch.from_numpy(same[i]).double()
         want = torch.nn.functional.binary_cross_entropy_with_logits(theirs, target)
         want.backward()
-        close(value[i], want.item())
-        close(gradient[i], theirs.grad.numpy())
+        equal(value[i], want.item())
+        equal(gradient[i], theirs.grad.numpy())
 
 
 @pytest.mark.parametrize("filling", [np.nan, np.inf, 7.0])
@@ -118,13 +115,13 @@ def test_padding_has_no_influence(filling):
     padded[:, valid], same[valid] = pair, SAME
     value, gradient = CONTRASTIVE(padded, same, valid=valid)
     want_value, want_gradient = contrastive_loop(*pair, SAME, 1.0)
-    close(value, want_value)
-    close(gradient[:, valid], want_gradient)
+    equal(value, want_value)
+    equal(gradient[:, valid], want_gradient)
     assert not gradient[:, ~valid].any()
     value, gradient = CROSS_ENTROPY(padded[0, :, 0], same, valid)
     want_value, want_gradient = cross_entropy_loop(pair[0, :, 0], SAME)
-    close(value, want_value)
-    close(gradient[valid], want_gradient)
+    equal(value, want_value)
+    equal(gradient[valid], want_gradient)
     assert not gradient[~valid].any()
     value, gradient = CROSS_ENTROPY(padded[0, :, 0], same, np.zeros_like(valid))
     assert value == 0 and not gradient.any()
@@ -145,9 +142,9 @@ def test_corners_of_contrastive():
     for scale in (1e-20, 1e-18, 1e18):
         pair = example() * np.float32(scale)
         value, gradient = run(pair, SAME)
-        close(value, contrastive_loop(*pair, SAME, 1.0)[0])
+        equal(value, contrastive_loop(*pair, SAME, 1.0)[0])
         assert np.isfinite(gradient).all()
-    close(gradient, contrastive_loop(*pair, SAME, 1.0)[1])  # Of 1e18.
+    equal(gradient, contrastive_loop(*pair, SAME, 1.0)[1])  # Of 1e18.
 
 
 def test_extreme_logits_are_finite():
@@ -164,10 +161,10 @@ def test_bfloat16_is_summed_in_float32():
     pair = jnp.asarray(example(), jnp.bfloat16)
     values, weights = contrastive(*pair, SAME)
     assert values.dtype == weights.dtype == jnp.float32
-    close(mean(values, weights), contrastive_loop(*np.float32(pair), SAME, 1.0)[0])
+    equal(mean(values, weights), contrastive_loop(*np.float32(pair), SAME, 1.0)[0])
     values, weights = pair_cross_entropy(pair[0, :, 0], SAME)
     assert values.dtype == weights.dtype == jnp.float32
-    close(mean(values, weights), cross_entropy_loop(np.float32(pair[0, :, 0]), SAME)[0])
+    equal(mean(values, weights), cross_entropy_loop(np.float32(pair[0, :, 0]), SAME)[0])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from support import equal
 from zoo.losses import dice, jaccard, mean, overlap_loss, overlap_sums, tversky
 
 K = 5
@@ -22,10 +23,6 @@ def example(seed=0, b=3):
     labels[1][labels[1] == 2] = 0
     labels[rng.random(labels.shape) < 0.2] = 255
     return rng.normal(0, 2, (b, 4, 5, K)).astype(np.float32), labels
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def loop(logits, labels, name, smooth):
@@ -95,8 +92,8 @@ def test_matches_a_loop(variant, name, smooth):
 
     value, gradient = variant(jax.value_and_grad(loss))(logits, labels)
     reference = functools.partial(loop, labels=labels, name=name, smooth=smooth)
-    close(value, reference(np.float64(logits)))
-    close(gradient, slope(reference, logits))
+    equal(value, reference(np.float64(logits)))
+    equal(gradient, slope(reference, logits))
 
 
 @pytest.mark.parametrize("smooth", [0.0, 1.5])
@@ -114,8 +111,8 @@ def test_over_a_batch_matches_segmentation_models(peer, name, smooth):
     want.backward()
     run = jax.jit(jax.value_and_grad(functools.partial(whole, name=name, smooth=smooth)))
     value, gradient = run(logits, labels)
-    close(value, want.item())
-    close(gradient, theirs.grad.permute(0, 2, 3, 1).numpy())
+    equal(value, want.item())
+    equal(gradient, theirs.grad.permute(0, 2, 3, 1).numpy())
 
 
 @each_loss
@@ -155,7 +152,7 @@ def test_eight_devices_are_one(name):
 
     value, slopes = jax.jit(jax.value_and_grad(one, argnums=(0, 1)))(bias, logits)
     for got, want in zip(jax.jit(on_eight)(bias, logits, labels), (value, *slopes), strict=True):
-        close(np.asarray(got), np.asarray(want))
+        equal(np.asarray(got), np.asarray(want))
 
 
 @each_loss
@@ -224,7 +221,7 @@ def test_bfloat16_logits_are_summed_in_float32(name):
     logits = jnp.asarray(logits, jnp.bfloat16)
     (value, (values, weights)), gradient = slopes(name)(logits, labels)
     assert values.dtype == weights.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
-    close(value, loop(np.float64(logits), labels, name, 0.0))
+    equal(value, loop(np.float64(logits), labels, name, 0.0))
 
 
 @each_loss

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import equal
 from zoo.losses.reduce import mean
 from zoo.losses.supervised_contrastive import supervised_contrastive
 
@@ -20,10 +21,6 @@ def unit(x):
 
 def example(seed=0, b=B):
     return unit(np.random.default_rng(seed).normal(size=(b, D)))
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def loop(z, labels, temperature):
@@ -77,19 +74,19 @@ def reference(temperature=0.1):
 def test_matches_a_loop(variant, temperature):
     run = variant(jax.value_and_grad(functools.partial(loss, temperature=temperature)))
     value, gradient = run(example(), LABELS)
-    close(value, reference(temperature)[0])
-    close(gradient, reference(temperature)[1])
+    equal(value, reference(temperature)[0])
+    equal(gradient, reference(temperature)[1])
     order = np.random.default_rng(1).permutation(B)
     value, gradient = run(example()[order], LABELS[order])
-    close(value, reference(temperature)[0])
-    close(gradient, reference(temperature)[1][order])
+    equal(value, reference(temperature)[0])
+    equal(gradient, reference(temperature)[1][order])
 
 
 def test_two_views_are_nt_xent():
     labels = np.repeat(np.array([7, -3, 0, HIGH, 2, 1], np.int32), 2)
     value, gradient = RUN(example(), labels)
-    close(value, nt_xent(np.float64(example()), 0.1))
-    close(gradient, slope(functools.partial(nt_xent, temperature=0.1), example()))
+    equal(value, nt_xent(np.float64(example()), 0.1))
+    equal(gradient, slope(functools.partial(nt_xent, temperature=0.1), example()))
 
 
 def test_a_low_temperature_is_stable():
@@ -103,7 +100,7 @@ def test_a_low_temperature_is_stable():
         log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
         same = (LABELS[:, None] == LABELS) & ~np.eye(B, dtype=bool)
         costs = [-log_p[i][same[i]].mean() for i in range(B) if same[i].any()]
-        close(value, np.mean(costs))
+        equal(value, np.mean(costs))
         assert np.isfinite(gradient).all() and gradient.any()
 
 
@@ -124,8 +121,8 @@ def test_matches_pytorch_metric_learning_on_50_batches(peer):
         theirs = torch.tensor(batches[i], dtype=torch.float64, requires_grad=True)
         want = reference(theirs, torch.from_numpy(labels[i]))
         want.backward()
-        close(value[i], want.item())
-        close(gradient[i], theirs.grad.numpy())
+        equal(value[i], want.item())
+        equal(gradient[i], theirs.grad.numpy())
 
 
 @pytest.mark.parametrize("filling", [np.nan, np.inf, 7.0])
@@ -135,8 +132,8 @@ def test_padding_has_no_influence(filling):
     labels = np.full(B + 4, 5, np.int32)
     padded[valid], labels[valid] = example(), LABELS
     value, gradient = RUN(padded, labels, valid=valid)
-    close(value, reference()[0])
-    close(gradient[valid], reference()[1])
+    equal(value, reference()[0])
+    equal(gradient[valid], reference()[1])
     assert not gradient[~valid].any()
     value, gradient = RUN(padded, labels, valid=np.zeros_like(valid))
     assert value == 0 and not gradient.any()
@@ -153,8 +150,8 @@ def test_anchors_sum_to_the_whole_and_work_on_their_rows_only():
     parts = [run(example(), part) for part in order.reshape(3, 4)]
     (value, weight), gradient = jax.tree.map(lambda *x: sum(x), *parts)
     assert weight == B - 1
-    close(value / weight, reference()[0])
-    close(gradient / weight, reference()[1])
+    equal(value / weight, reference()[0])
+    equal(gradient / weight, reference()[1])
     program = str(jax.make_jaxpr(run)(example(), order[:4]))
     assert f"[4,{B}]" in program and f"[{B},{B}]" not in program
 
@@ -164,11 +161,11 @@ def test_corners():
     # All equal: each of the other 11 is as likely. So are vectors of zeros.
     for point in (example()[:1], np.zeros((1, D), np.float32), example()[:1] * 1e-20):
         value, gradient = run(np.repeat(point, B, axis=0), LABELS)
-        close(value, np.log(B - 1))
+        equal(value, np.log(B - 1))
         assert np.isfinite(gradient).all()
     one_class = np.full(B, -7, np.int32)
     value, gradient = run(example(), one_class)
-    close(value, loop(np.float64(example()), one_class, 0.1))
+    equal(value, loop(np.float64(example()), one_class, 0.1))
     assert np.isfinite(gradient).all()
     value, gradient = run(example(), np.arange(B, dtype=np.int32))
     assert value == 0 and not gradient.any()
@@ -177,7 +174,7 @@ def test_corners():
     assert np.isfinite(value) and np.isfinite(gradient).all()
     twice = np.repeat(example()[: B // 2], 2, axis=0)
     value, gradient = run(twice, LABELS)
-    close(value, loop(np.float64(twice), LABELS, 0.1))
+    equal(value, loop(np.float64(twice), LABELS, 0.1))
     assert np.isfinite(gradient).all()
     assert run._cache_size() == 1, "One trace for any labels."
     value, gradient = jax.jit(jax.value_and_grad(loss))(example(b=1), LABELS[:1])
@@ -194,7 +191,7 @@ def test_bfloat16_is_summed_in_float32():
     x = jnp.asarray(example(), jnp.bfloat16)
     values, weights = supervised_contrastive(x, LABELS)
     assert values.dtype == weights.dtype == jnp.float32
-    close(mean(values, weights), loop(np.asarray(x, np.float64), LABELS, 0.1))
+    equal(mean(values, weights), loop(np.asarray(x, np.float64), LABELS, 0.1))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from support import equal
 from zoo.losses.reduce import mean
 from zoo.losses.triplet import triplet
 
@@ -13,10 +14,6 @@ B, D = 7, 4
 
 def example(seed=0):
     return np.random.default_rng(seed).normal(0, 0.5, (3, B, D)).astype(np.float32)
-
-
-def close(got, want, tolerance=1e-5):
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def loop(triplets, margin):
@@ -45,8 +42,8 @@ def test_matches_a_loop(variant, margin):
     want_value, want_gradient = loop(example(), margin)
     inactive = ~want_gradient.any(axis=(0, 2))
     assert inactive.any() and not inactive.all()
-    close(value, want_value)
-    close(gradient, want_gradient)
+    equal(value, want_value)
+    equal(gradient, want_gradient)
 
 
 def test_matches_pytorch_metric_learning_on_50_batches(peer):
@@ -68,8 +65,8 @@ def test_matches_pytorch_metric_learning_on_50_batches(peer):
         theirs = torch.tensor(batches[i].reshape(3 * b, -1), dtype=torch.float64)
         want = reference(theirs.requires_grad_(), indices_tuple=indices)
         want.backward()
-        close(value[i], want.item())
-        close(gradient[i], theirs.grad.numpy().reshape(batches[i].shape))
+        equal(value[i], want.item())
+        equal(gradient[i], theirs.grad.numpy().reshape(batches[i].shape))
 
 
 @pytest.mark.parametrize("filling", [np.nan, np.inf, 7.0])
@@ -79,8 +76,8 @@ def test_padding_has_no_influence(filling):
     padded[:, valid] = example()
     value, gradient = RUN(padded, valid=valid)
     want_value, want_gradient = loop(example(), 0.5)
-    close(value, want_value)
-    close(gradient[:, valid], want_gradient)
+    equal(value, want_value)
+    equal(gradient[:, valid], want_gradient)
     assert not gradient[:, ~valid].any()
     value, gradient = RUN(padded, valid=np.zeros_like(valid))
     assert value == 0 and not gradient.any()
@@ -103,8 +100,8 @@ def test_corners():
     for scale in (1e-20, 1e18):
         value, gradient = run(example() * np.float32(scale))
         want_value, want_gradient = loop(example() * np.float32(scale), 0.5)
-        close(value, want_value)
-        close(gradient, want_gradient)
+        equal(value, want_value)
+        equal(gradient, want_gradient)
 
 
 def test_margin_0_and_duplicates_is_0():
@@ -117,7 +114,7 @@ def test_bfloat16_is_summed_in_float32():
     triplets = jnp.asarray(example(), jnp.bfloat16)
     values, weights = triplet(*triplets, margin=0.5)
     assert values.dtype == weights.dtype == jnp.float32
-    close(mean(values, weights), loop(np.float32(triplets), 0.5)[0])
+    equal(mean(values, weights), loop(np.float32(triplets), 0.5)[0])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 
+from support import equal, picture
 from zoo.models import (
     FCDenseNet56,
     FCN8s,
@@ -56,17 +57,6 @@ def name(request):
 def small(name: str, num_classes: int = 3, **more: Any) -> nn.Module:
     build, size = MODELS[name]
     return build(num_classes=num_classes, **{**size, **more})
-
-
-def picture(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def equal(got, want, tolerance=1e-5):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 def shapes_of(model: nn.Module, image: jax.ShapeDtypeStruct):

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from support import equal, initialised, picture
 from zoo.models import FCN8s, FCN16s, FCN32s
 from zoo.ops import upsample_bilinear
 
@@ -14,32 +15,6 @@ from zoo.ops import upsample_bilinear
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 MODELS = [FCN32s, FCN16s, FCN8s]
 CONVOLUTIONS = (2, 2, 3, 3, 3)
-
-
-def equal(got, want, tolerance=1e-5, message=""):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max(), message
-
-
-def picture(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def initialised(model, image, seed=0):
-    """Variables drawn by NumPy; none is 0, as the scores are at first."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if path[-1].key == "bias":
-            value = rng.uniform(0.05, 0.3, leaf.shape)
-        else:
-            value = rng.normal(0.0, np.sqrt(2 / np.prod(leaf.shape[:3])), leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 # The paper's numbers.
@@ -78,10 +53,10 @@ def test_takes_any_size(kind, pad, size):
 def test_starts_with_no_opinion_and_bilinear():
     """Zero scores, so the loss is log k; scores that are not are interpolated between centres."""
     model = FCN32s(num_classes=3, width=1)
-    image = picture((1, 160, 192, 1))
+    image = picture(1, 160, 192, 1)
     params = jit(model.init)(jax.random.key(0), image)["params"]
     assert not jit(model.apply)({"params": params}, image).any()
-    params["score_fr"]["kernel"] = picture(params["score_fr"]["kernel"].shape)
+    params["score_fr"]["kernel"] = picture(*params["score_fr"]["kernel"].shape)
     apply = jit(functools.partial(model.apply, capture_intermediates=True))
     logits, state = apply({"params": params}, image)
     (scores,) = state["intermediates"]["score_fr"]["__call__"]
@@ -155,7 +130,7 @@ def twin(torch, model, params, image):
 )
 def test_equals_the_torch_twin(peer, model, size):
     torch = peer("torch")
-    image = picture((2, *size, 3))
+    image = picture(2, *size, 3)
     params = initialised(model, image)["params"]
     if model.pad:
         # A bias above 0 would make the ring around the picture one of equal values, and rounding
@@ -165,7 +140,7 @@ def test_equals_the_torch_twin(peer, model, size):
                 for layer in params[name].values():
                     layer["bias"] = -0.1 * layer["bias"]
     want, leaves = twin(torch, model, params, image)
-    weight = picture(want.shape, seed=1)
+    weight = picture(*want.shape, seed=1)
     (want * torch.from_numpy(weight)).sum().backward()
 
     @jit
@@ -223,7 +198,7 @@ def test_halo_is_how_far_a_pixel_sees(kind, halo, pad):
 @pytest.mark.parametrize("pad", [0, pytest.param(100, marks=pytest.mark.slow)])
 def test_translation(pad):
     model = FCN8s(3, width=2, pad=pad)
-    image = picture((1, 64, 640, 2))
+    image = picture(1, 64, 640, 2)
     variables = initialised(model, image)
     apply = jit(model.apply)
     whole, shift, halo = apply(variables, image), model.stride, model.halo
@@ -241,7 +216,7 @@ def test_translation(pad):
 
 
 def test_bfloat16_computes_and_keeps_float32_parameters():
-    image = picture((1, 40, 64, 3))
+    image = picture(1, 40, 64, 3)
     model = FCN8s(3, width=4, dtype="bfloat16")
     variables = initialised(model, image)
     assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -257,7 +232,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
 
 @pytest.mark.slow
 def test_dropout_behind_fc6_and_fc7_in_training_only():
-    model, image = FCN32s(2, width=1), picture((1, 32, 32, 1))
+    model, image = FCN32s(2, width=1), picture(1, 32, 32, 1)
     variables = initialised(model, image)
 
     def zeros(train):
@@ -280,7 +255,7 @@ def test_dropout_behind_fc6_and_fc7_in_training_only():
 
 def test_vmap_equals_a_batch():
     model = FCN16s(2, width=1)
-    image = picture((3, 1, 33, 7, 1))
+    image = picture(3, 1, 33, 7, 1)
     variables = initialised(model, image[0])
     want = jit(model.apply)(variables, image[:, 0])
     equal(jit(jax.vmap(model.apply, (None, 0)))(variables, image)[:, 0], want)
@@ -329,7 +304,7 @@ def test_learns_one_batch_by_heart():
     """From scores of zero, skips too; blocks of 8 px, as the smallest skip sees them."""
     model = FCN8s(3, width=2)
     rng = np.random.default_rng(0)
-    image = picture((2, 32, 32, 1))
+    image = picture(2, 32, 32, 1)
     label = rng.integers(0, 3, (2, 4, 4)).repeat(8, 1).repeat(8, 2)
     params = jit(model.init)(jax.random.key(0), image)["params"]
     tx = optax.adam(3e-3)

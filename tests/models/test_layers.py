@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from support import equal
 from zoo.models.layers import ConvBlock, ConvTranspose
 from zoo.ops import upsample_bilinear
-
-
-def equal(got, want, tolerance=1e-5):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 @pytest.mark.parametrize(("channels", "features"), [(6, 3), (3, 5), (1, 1)])

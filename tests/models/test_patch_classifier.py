@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from support import equal, initialised, picture
 from zoo.models import PatchClassifier, sliding_window
 
 NETS = {
@@ -17,32 +18,6 @@ NETS = {
     "thirds": PatchClassifier(2, window=17, kernels=(3, 3), width=4, hidden=6, pool=3),
 }
 every = pytest.mark.parametrize("model", NETS.values(), ids=NETS)
-
-
-def equal(got, want, tolerance=1e-5, message=""):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max(), message
-
-
-def picture(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def initialised(model, image, seed=0):
-    """Variables drawn by NumPy (`init` takes seconds to compile); no bias is at a trivial 0."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if path[-1].key == "kernel":
-            value = rng.normal(0.0, np.sqrt(2 / np.prod(leaf.shape[:3])), leaf.shape)
-        else:
-            value = rng.uniform(0.05, 0.3, leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def cut(model, image):
@@ -111,7 +86,7 @@ def test_paper_network():
 @every
 def test_sliding_equals_whole(model):
     """Borders too; one side is odd, both are below the window or near it."""
-    image = picture((1, 9, 6, 3))
+    image = picture(1, 9, 6, 3)
     variables = initialised(model, image)
     want = jax.jit(functools.partial(sliding_window, model))(variables, image)
     equal(jax.jit(model.apply)(variables, image), want)
@@ -121,7 +96,7 @@ def test_sliding_equals_whole(model):
 def test_gradients_of_sliding_and_whole_are_equal():
     """More windows than are done at a time, and of more than one picture."""
     model = NETS["odd"]
-    image, weight = picture((2, 16, 4, 3)), picture((2, 16, 4, 3), seed=1)
+    image, weight = picture(2, 16, 4, 3), picture(2, 16, 4, 3, seed=1)
     variables = initialised(model, image)
 
     def run(function):
@@ -145,11 +120,11 @@ def test_gradients_of_sliding_and_whole_are_equal():
 def test_equals_the_torch_twin(peer, model):
     """The whole image here, window after window there; all parameters' gradients."""
     torch = peer("torch")
-    image = picture((1, 6, 7, 3))
+    image = picture(1, 6, 7, 3)
     variables = initialised(model, image)
     windows = cut(model, image)
     want, leaves = twin(torch, model, variables, windows)
-    weight = picture((1, 6, 7, model.num_classes), seed=1)
+    weight = picture(1, 6, 7, model.num_classes, seed=1)
     (want * torch.from_numpy(weight).reshape(want.shape)).sum().backward()
 
     @jax.jit
@@ -180,7 +155,7 @@ def test_equals_the_torch_twin(peer, model):
 def test_takes_any_size(size, channels):
     """Also far smaller than the window: NumPy's `reflect` says what is seen there."""
     model = NETS["deep"]
-    image = picture((1, *size, channels))
+    image = picture(1, *size, channels)
     variables = initialised(model, image)
     logits = jax.jit(model.apply)(variables, image)
     classify = jax.jit(functools.partial(model.apply, method="classify"))
@@ -223,7 +198,7 @@ def test_windows_share_their_work():
 @every
 def test_halo_is_how_far_a_pixel_sees(model):
     side = model.halo
-    image = picture((1, 2 * side + 1, 2 * side + 1, 1))
+    image = picture(1, 2 * side + 1, 2 * side + 1, 1)
     # Positive weights: nothing cancels and no ReLU is dead.
     variables = jax.tree.map(jnp.abs, initialised(model, image))
     apply = jax.jit(model.apply)
@@ -243,7 +218,7 @@ def test_halo_is_how_far_a_pixel_sees(model):
 
 @every
 def test_translation_and_tiles_with_a_halo_equal_the_whole(model):
-    image = picture((1, 60, 60, 2))
+    image = picture(1, 60, 60, 2)
     variables = initialised(model, image)
     apply = jax.jit(model.apply)
     whole, halo = apply(variables, image), model.halo
@@ -256,7 +231,7 @@ def test_translation_and_tiles_with_a_halo_equal_the_whole(model):
 
 
 def test_bfloat16_computes_and_keeps_float32_parameters():
-    image = picture((2, 16, 16, 3))
+    image = picture(2, 16, 16, 3)
     model = NETS["odd"].clone(dtype="bfloat16")
     variables = initialised(model, image)
     assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -278,9 +253,9 @@ def test_one_trace_a_shape_and_training_is_no_different():
         traces.append(image.shape)
         return NETS["full"].apply(variables, image, train=train)
 
-    variables = initialised(NETS["full"], picture((1, 8, 8, 1)))
+    variables = initialised(NETS["full"], picture(1, 8, 8, 1))
     for size in (8, 12, 8, 12):
-        image = picture((1, size, size, 1), seed=size)
+        image = picture(1, size, size, 1, seed=size)
         np.testing.assert_array_equal(
             apply(variables, image, train=True), apply(variables, image, train=False)
         )
@@ -290,7 +265,7 @@ def test_one_trace_a_shape_and_training_is_no_different():
 def test_vmap_and_pmap_equal_a_batch():
     assert jax.local_device_count() == 8
     model = NETS["odd"].clone(axis_name="i")
-    image = picture((8, 1, 9, 7, 1))
+    image = picture(8, 1, 9, 7, 1)
     variables = initialised(model, image[0])
     want = jax.jit(model.apply)(variables, image[:, 0])
     equal(jax.jit(jax.vmap(model.apply, (None, 0)))(variables, image)[:, 0], want)
@@ -370,9 +345,9 @@ def test_refuses(fields, shape, message):
 
 def test_classify_refuses_another_window():
     model = NETS["odd"]
-    variables = initialised(model, picture((1, 4, 4, 1)))
+    variables = initialised(model, picture(1, 4, 4, 1))
     with pytest.raises(ValueError, match=r"classify takes 15 px squared; got \(15, 17\)"):
-        model.apply(variables, picture((1, 15, 17, 1)), method="classify")
+        model.apply(variables, picture(1, 15, 17, 1), method="classify")
     with pytest.raises(ValueError, match="uint8"):
         model.apply(variables, np.zeros((1, 15, 15, 1), np.uint8), method="classify")
 
@@ -381,7 +356,7 @@ def test_classify_refuses_another_window():
 def test_learns_one_batch_by_heart():
     model = NETS["odd"].clone(width=16, hidden=64)
     rng = np.random.default_rng(0)
-    image = picture((2, 8, 8, 1))
+    image = picture(2, 8, 8, 1)
     label = rng.integers(0, 3, (2, 8, 8))
     variables = initialised(model, image)
     tx = optax.adam(1e-2)

@@ -9,17 +9,11 @@ import optax
 import pytest
 
 from experiments.tiramisu_memory import Plain, train_step
+from support import equal, initialised, picture
 from zoo.models import FCDenseNet56, FCDenseNet67, FCDenseNet103
 from zoo.train import fields
 
 Small = functools.partial(FCDenseNet56, 3, growth_rate=3, blocks=(2, 1, 2), features=5)
-
-
-def equal(got, want, tolerance=1e-5, message=""):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max(), message
 
 
 def equal_trees(got, want, tolerance=1e-5):
@@ -31,26 +25,6 @@ def equal_trees(got, want, tolerance=1e-5):
         assert np.shape(a) == np.shape(b)
         limit = tolerance * max(np.abs(b).max(), least)
         assert np.abs(a - b).max() <= limit, jax.tree_util.keystr(path)
-
-
-def picture(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def initialised(model, image, seed=0):
-    """Variables drawn by NumPy (`init` takes seconds to compile); none is at a trivial 0 or 1."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if path[-1].key == "kernel":
-            value = rng.normal(0.0, np.sqrt(2 / np.prod(leaf.shape[:3])), leaf.shape)
-        else:
-            low, high = {"scale": (0.8, 1.2), "var": (0.8, 1.2)}.get(path[-1].key, (0.05, 0.3))
-            value = rng.uniform(low, high, leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def step(model, image, weight, *, train=True, key=None):
@@ -174,10 +148,10 @@ def test_equals_the_torch_twin(peer, statistics, size, train):
     torch = peer("torch")
     model = Small(dropout_rate=0.0, eval_statistics=statistics)
     # Seeds of which no ReLU stands at 0 but for rounding: its gradient is then either one.
-    image = picture((2, *size, 3), seed=11)
+    image = picture(2, *size, 3, seed=11)
     variables = initialised(model, image, seed=1)
     want, leaves = twin(torch, model, variables, image, train=train)
-    weight = picture(want.shape, seed=1)
+    weight = picture(*want.shape, seed=1)
     (want * torch.from_numpy(weight)).sum().backward()
     gradient, (logits, _) = jax.jit(step(model, image, weight, train=train))(variables)
     equal(logits, want.detach(), 1e-4)
@@ -227,7 +201,7 @@ def test_equals_plain_flax_with_dropout(monkeypatch):
 
     monkeypatch.setattr(jax.random, "bernoulli", bernoulli)
     model = Small(growth_rate=4)
-    image, weight = picture((2, 8, 12, 3)), picture((2, 8, 12, 3), seed=1)
+    image, weight = picture(2, 8, 12, 3), picture(2, 8, 12, 3, seed=1)
     variables = initialised(model, image)
     run = functools.partial(step, image=image, weight=weight, key=jax.random.key(0))
     (got, by_image), (logits, after) = jax.jit(run(model))(variables)
@@ -258,7 +232,7 @@ def test_takes_half_the_memory():
 
 def test_dropout_is_drawn_anew_for_each_layer():
     model = Small(dropout_rate=0.5)
-    image = picture((1, 8, 8, 3))
+    image = picture(1, 8, 8, 3)
     variables = initialised(model, image)
 
     @jax.jit
@@ -280,7 +254,7 @@ def test_dropout_is_drawn_anew_for_each_layer():
 
 @pytest.mark.slow
 def test_statistics_move_in_training_only():
-    image = picture((2, 6, 7, 1))
+    image = picture(2, 6, 7, 1)
     for statistics in ("running", "batch"):
         model = Small(eval_statistics=statistics, dropout_rate=0.0)
         variables = initialised(model, image)
@@ -296,7 +270,7 @@ def test_statistics_move_in_training_only():
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 def test_images_do_not_see_each_other_in_evaluation(statistics):
     model = Small(eval_statistics=statistics)
-    image = picture((3, 9, 6, 3)) * np.array([1, 5, 0], np.float32)[:, None, None, None]
+    image = picture(3, 9, 6, 3) * np.array([1, 5, 0], np.float32)[:, None, None, None]
     variables = initialised(model, image)
     apply = jax.jit(model.apply)
     whole = apply(variables, image)
@@ -308,7 +282,7 @@ def test_images_do_not_see_each_other_in_evaluation(statistics):
 @pytest.mark.slow
 def test_batch_statistics_of_one_image_are_those_of_training():
     model = Small(eval_statistics="batch", dropout_rate=0.0)
-    image, weight = picture((1, 9, 6, 3)), np.ones((1, 9, 6, 3), np.float32)
+    image, weight = picture(1, 9, 6, 3), np.ones((1, 9, 6, 3), np.float32)
     variables = initialised(model, image)
     logits = jax.jit(model.apply)(variables, image)
     equal(logits, jax.jit(step(model, image, weight))(variables)[1][0])
@@ -320,7 +294,7 @@ def test_eight_devices_equal_one():
     """Gradient, logits and statistics of a training step, one picture a device."""
     assert jax.local_device_count() == 8
     model = Small(blocks=(1, 1), dropout_rate=0.0)
-    image, weight = picture((8, 1, 5, 6, 1)), picture((8, 1, 5, 6, 3), seed=1)
+    image, weight = picture(8, 1, 5, 6, 1), picture(8, 1, 5, 6, 3, seed=1)
     variables = initialised(model, image[0])
     whole = image[:, 0], weight[:, 0]
     (gradient, _), (logits, after) = jax.jit(step(model, *whole))(variables)
@@ -341,7 +315,7 @@ def test_eight_devices_equal_one():
 @pytest.mark.parametrize(("size", "channels"), [((1, 1), 3), ((5, 7), 1), ((11, 4), 3)])
 def test_takes_any_size(size, channels, statistics):
     model = Small(eval_statistics=statistics)
-    image = picture((1, *size, channels))
+    image = picture(1, *size, channels)
     variables = initialised(model, image)
     logits = jax.jit(model.apply)(variables, image)
     assert logits.shape == (1, *size, 3) and np.isfinite(logits).all()
@@ -350,7 +324,7 @@ def test_takes_any_size(size, channels, statistics):
 @pytest.mark.slow
 def test_running_averages_take_zeros_beyond_the_image_for_part_of_it():
     """As the tiles of a prediction do; by its own statistics it is another image."""
-    image = picture((1, 9, 6, 3))
+    image = picture(1, 9, 6, 3)
     larger = np.pad(image, ((0, 0), (0, 3), (0, 2), (0, 0)))
     for statistics in ("running", "batch"):
         model = Small(eval_statistics=statistics)
@@ -388,7 +362,7 @@ def test_halo_is_how_far_a_pixel_sees(blocks):
 
 @pytest.mark.slow
 def test_bfloat16_computes_and_keeps_float32_parameters():
-    image, weight = picture((2, 8, 8, 3)), picture((2, 8, 8, 3), seed=1)
+    image, weight = picture(2, 8, 8, 3), picture(2, 8, 8, 3, seed=1)
     model = Small(dtype="bfloat16", dropout_rate=0.0)
     variables = initialised(model, image)
     (gradient, _), (logits, after) = jax.jit(step(model, image, weight))(variables)
@@ -406,7 +380,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
 @pytest.mark.slow
 def test_vmap_and_shard_map_in_training():
     model = Small(blocks=(1, 1), dropout_rate=0.0)
-    image, weight = picture((2, 1, 4, 4, 1)), picture((2, 1, 4, 4, 3), seed=1)
+    image, weight = picture(2, 1, 4, 4, 1), picture(2, 1, 4, 4, 3, seed=1)
     variables = initialised(model, image[0])
     one = lambda image, weight: step(model, image, weight)(variables)[0]  # noqa: E731
     want = [jax.jit(one)(image[i], weight[i]) for i in range(2)]
@@ -460,7 +434,7 @@ def test_refuses(wrong, shape, message):
 @pytest.mark.slow
 def test_learns_one_batch_by_heart():
     model = Small(features=8, growth_rate=8, blocks=(2, 2), dropout_rate=0.0)
-    image = picture((2, 8, 8, 1))
+    image = picture(2, 8, 8, 1)
     label = np.random.default_rng(0).integers(0, 3, (2, 8, 8))
     variables = initialised(model, image)
     tx = optax.adam(1e-2)

@@ -6,35 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from support import equal, initialised, picture
 from zoo.models import UNet
-
-
-def equal(got, want, tolerance=1e-5, message=""):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max(), message
-
-
-def picture(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def initialised(model, image, seed=0):
-    """Variables drawn by NumPy (`init` takes seconds to compile); none is at a trivial 0 or 1."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if path[-1].key == "kernel":
-            fan_in = leaf.shape[-1] if path[-2].key.startswith("up") else np.prod(leaf.shape[:3])
-            value = rng.normal(0.0, np.sqrt(2 / fan_in), leaf.shape)
-        else:
-            low, high = {"scale": (0.8, 1.2), "var": (0.8, 1.2)}.get(path[-1].key, (0.05, 0.3))
-            value = rng.uniform(low, high, leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def count(variables):
@@ -87,7 +60,7 @@ def test_valid_takes_just_the_sizes_that_halve_evenly(depth):
         return side if side > 0 else None
 
     model = UNet(num_classes=2, width=1, depth=depth, padding="VALID")
-    variables = initialised(model, picture((1, 188, 188, 1)))
+    variables = initialised(model, picture(1, 188, 188, 1))
     for side in range(1, 48 * depth):
         image = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
         try:
@@ -101,7 +74,7 @@ def test_valid_takes_just_the_sizes_that_halve_evenly(depth):
 @pytest.mark.parametrize("size", [(1, 1), (97, 131), (16, 3), (33, 32)])
 def test_same_takes_any_size(size):
     model = UNet(num_classes=3, width=2)
-    image = picture((2, *size, 3))
+    image = picture(2, *size, 3)
     logits = jax.jit(model.apply)(initialised(model, image), image)
     assert logits.shape == (2, *size, 3)
     assert np.isfinite(logits).all()
@@ -169,10 +142,10 @@ def twin(torch, model, variables, image, *, train=False):
 )
 def test_equals_the_torch_twin(peer, model, size, train):
     torch = peer("torch")
-    image = picture((2, *size, 3))
+    image = picture(2, *size, 3)
     variables = initialised(model, image)
     want, leaves = twin(torch, model, variables, image, train=train)
-    weight = picture(want.shape, seed=1)
+    weight = picture(*want.shape, seed=1)
     (want * torch.from_numpy(weight)).sum().backward()
 
     @jax.jit
@@ -200,7 +173,7 @@ def test_equals_the_torch_twin(peer, model, size, train):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_every_skip_is_used_and_learns(padding):
     model = UNet(2, width=2, padding=padding)
-    image = picture((1, 188, 188, 1) if padding == "VALID" else (1, 32, 32, 1))
+    image = picture(1, 188, 188, 1 if padding == "VALID" else (1, 32, 32, 1))
     params = initialised(model, image)["params"]
 
     @jax.jit
@@ -238,7 +211,7 @@ def test_translation_by_the_stride_moves_the_logits(down):
     model = UNet(2, width=4, depth=2, down=down)
     shift, halo = model.stride, model.halo
     assert shift == 4
-    image = picture((1, 80, 80, 2))
+    image = picture(1, 80, 80, 2)
     variables = initialised(model, image)
     apply = jax.jit(model.apply)
 
@@ -279,7 +252,7 @@ def test_halo_is_how_far_a_pixel_sees(depth, down):
 
 def test_tiles_equal_the_whole_for_valid():
     model = UNet(3, width=4, depth=2, padding="VALID")
-    image = picture((1, 84, 76, 2))
+    image = picture(1, 84, 76, 2)
     variables = initialised(model, image)
     apply = jax.jit(model.apply)
     whole = apply(variables, image)
@@ -295,7 +268,7 @@ def test_tiles_equal_the_whole_for_valid():
 def test_tiles_with_a_halo_equal_the_whole_for_same():
     model = UNet(3, width=4, depth=2)
     assert (model.stride, model.halo) == (4, 23)
-    image = picture((1, 96, 96, 2))
+    image = picture(1, 96, 96, 2)
     variables = initialised(model, image)
     apply = jax.jit(model.apply)
     tile = apply(variables, image[:, 16:76, 16:76])
@@ -307,7 +280,7 @@ def test_tiles_with_a_halo_equal_the_whole_for_same():
 
 @pytest.mark.slow
 def test_bfloat16_computes_and_keeps_float32_parameters():
-    image = picture((2, 16, 16, 3))
+    image = picture(2, 16, 16, 3)
     for norm in (None, "batch"):
         model = UNet(3, width=8, depth=2, norm=norm, dtype="bfloat16")
         variables = initialised(model, image)
@@ -325,7 +298,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
 def test_vmap_and_pmap_equal_a_batch():
     model = UNet(2, width=2, depth=2)
     n = jax.local_device_count()
-    image = picture((n, 1, 9, 7, 1))
+    image = picture(n, 1, 9, 7, 1)
     variables = initialised(model, image[0])
     want = model.apply(variables, image[:, 0])
     equal(jax.vmap(lambda x: model.apply(variables, x))(image)[:, 0], want)
@@ -335,7 +308,7 @@ def test_vmap_and_pmap_equal_a_batch():
 @pytest.mark.slow
 def test_batch_statistics_move_in_training_only():
     model = UNet(2, width=2, depth=2, norm="batch", dropout_rate=0.0)
-    image = picture((2, 8, 8, 1))
+    image = picture(2, 8, 8, 1)
     variables = initialised(model, image)
     _, after = model.apply(variables, image, mutable="batch_stats")
     jax.tree.map(np.testing.assert_array_equal, after["batch_stats"], variables["batch_stats"])
@@ -361,7 +334,7 @@ def test_batch_statistics_move_in_training_only():
 @pytest.mark.slow
 def test_batch_statistics_are_shared_over_the_axis():
     model = UNet(2, width=2, depth=1, norm="batch", dropout_rate=0.0)
-    image = picture((2, 2, 8, 8, 1))
+    image = picture(2, 2, 8, 8, 1)
     variables = initialised(model, image[0])
 
     def train(model, image):
@@ -376,7 +349,7 @@ def test_batch_statistics_are_shared_over_the_axis():
 @pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_deep_supervision_adds_logits_of_lower_levels(padding):
-    image = picture((1, 92, 92, 1) if padding == "VALID" else (1, 21, 30, 1))
+    image = picture(1, 92, 92, 1 if padding == "VALID" else (1, 21, 30, 1))
     plain = UNet(3, width=2, depth=3, padding=padding, dropout_rate=0.0)
     deep = plain.clone(deep_supervision=2)
     params = initialised(deep, image)["params"]
@@ -401,7 +374,7 @@ def test_deep_supervision_adds_logits_of_lower_levels(padding):
 
 def test_dropout_is_at_the_bottom_and_in_training_only():
     model = UNet(2, width=2, depth=1, dropout_rate=0.5)
-    image = picture((1, 8, 8, 1))
+    image = picture(1, 8, 8, 1)
     variables = initialised(model, image)
     want = model.apply(variables, image)
     np.testing.assert_array_equal(model.apply(variables, image), want)
@@ -466,7 +439,7 @@ def test_refuses(fields, shape, message):
 def test_learns_one_batch_by_heart():
     model = UNet(3, width=8, depth=1, dropout_rate=0.0)
     rng = np.random.default_rng(0)
-    image = picture((2, 16, 16, 1))
+    image = picture(2, 16, 16, 1)
     label = rng.integers(0, 3, (2, 16, 16))
     params = initialised(model, image)
     tx = optax.adam(1e-2)

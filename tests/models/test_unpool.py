@@ -8,35 +8,8 @@ import numpy as np
 import optax
 import pytest
 
+from support import equal, initialised, picture
 from zoo.models import MaxUnpoolNet
-
-
-def equal(got, want, tolerance=1e-5, message=""):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max(), message
-
-
-def picture(shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def initialised(model, image, seed=0):
-    """Variables drawn by NumPy (`init` takes seconds to compile); none is at a trivial 0 or 1."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        if path[-1].key == "kernel":
-            value = rng.normal(0.0, np.sqrt(2 / np.prod(leaf.shape[:3])), leaf.shape)
-        else:
-            low, high = {"scale": (0.8, 1.2), "var": (0.8, 1.2)}.get(path[-1].key, (0.05, 0.3))
-            value = rng.uniform(low, high, leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
 
 # The paper's numbers.
 
@@ -73,7 +46,7 @@ def test_paper_network():
 @pytest.mark.parametrize(("size", "channels"), [((1, 1), 3), ((5, 7), 1), ((33, 20), 3)])
 def test_takes_any_size(size, channels):
     model = MaxUnpoolNet(num_classes=3, width=2, blocks=(1, 2))
-    image = picture((1, *size, channels))
+    image = picture(1, *size, channels)
     variables = initialised(model, image)
     logits = jax.jit(model.apply)(variables, image)
     assert logits.shape == (1, *size, 3)
@@ -153,10 +126,10 @@ def twin(torch, model, variables, image, places=remembered, *, train=False):
 )
 def test_equals_the_torch_twin(peer, model, size, train):
     torch = peer("torch")
-    image = picture((2, *size, 3))
+    image = picture(2, *size, 3)
     variables = initialised(model, image)
     want, leaves = twin(torch, model, variables, image, train=train)
-    weight = picture(want.shape, seed=1)
+    weight = picture(*want.shape, seed=1)
     (want * torch.from_numpy(weight)).sum().backward()
 
     @jax.jit
@@ -183,7 +156,7 @@ def test_the_places_of_every_stage_matter(peer):
     """The twin with other places at one stage is another network; ours is not that one."""
     torch = peer("torch")
     model = MaxUnpoolNet(3, width=4, blocks=(1, 2, 2))
-    image = picture((1, 16, 16, 1))
+    image = picture(1, 16, 16, 1)
     variables = initialised(model, image)
     logits = jax.jit(model.apply)(variables, image)
     equal(logits, twin(torch, model, variables, image)[0].detach())
@@ -240,7 +213,7 @@ def test_halo_is_how_far_a_pixel_sees(blocks):
 def test_translation_and_tiles_with_a_halo_equal_the_whole():
     model = MaxUnpoolNet(3, width=4, blocks=(2, 2))
     assert (model.stride, model.halo) == (4, 15)
-    image = picture((1, 64, 64, 2))
+    image = picture(1, 64, 64, 2)
     variables = initialised(model, image)
     apply = jax.jit(model.apply)
     whole = apply(variables, image)
@@ -253,7 +226,7 @@ def test_translation_and_tiles_with_a_halo_equal_the_whole():
 
 
 def test_bfloat16_computes_and_keeps_float32_parameters():
-    image = picture((2, 16, 16, 3))
+    image = picture(2, 16, 16, 3)
     model = MaxUnpoolNet(3, width=4, blocks=(1, 2), dtype="bfloat16")
     variables = initialised(model, image)
     assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -270,7 +243,7 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
 
 def test_vmap_equals_a_batch():
     model = MaxUnpoolNet(2, width=2, blocks=(1, 1))
-    image = picture((4, 1, 9, 7, 1))
+    image = picture(4, 1, 9, 7, 1)
     variables = initialised(model, image[0])
     want = jax.jit(model.apply)(variables, image[:, 0])
     equal(jax.jit(jax.vmap(model.apply, (None, 0)))(variables, image)[:, 0], want)
@@ -278,7 +251,7 @@ def test_vmap_equals_a_batch():
 
 def test_batch_statistics_move_in_training_only():
     model = MaxUnpoolNet(2, width=2, blocks=(1, 2))
-    image = picture((2, 8, 8, 1))
+    image = picture(2, 8, 8, 1)
     variables = initialised(model, image)
 
     @functools.partial(jax.jit, static_argnames="train")
@@ -301,7 +274,7 @@ def test_eight_devices_equal_one():
     """Logits, gradient and statistics of a training step, one picture a device."""
     assert jax.local_device_count() == 8
     model = MaxUnpoolNet(2, width=2, blocks=(1, 1))
-    image, weight = picture((8, 1, 8, 12, 1)), picture((8, 1, 8, 12, 2), seed=1)
+    image, weight = picture(8, 1, 8, 12, 1), picture(8, 1, 8, 12, 2, seed=1)
     variables = initialised(model, image[0])
 
     def step(model, image, weight):
@@ -363,7 +336,7 @@ def test_refuses(fields, shape, message):
 def test_learns_one_batch_by_heart():
     model = MaxUnpoolNet(3, width=8, blocks=(2,))
     rng = np.random.default_rng(0)
-    image = picture((2, 16, 16, 1))
+    image = picture(2, 16, 16, 1)
     label = rng.integers(0, 3, (2, 16, 16))
     variables = initialised(model, image)
     tx = optax.adam(1e-2)

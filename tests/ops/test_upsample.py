@@ -8,18 +8,12 @@ import pytest
 
 import zoo.ops.pool
 import zoo.ops.upsample
+from support import equal
 from zoo.ops.upsample import bilinear_at, conv_transpose, upsample_bilinear, upsample_nearest
 
 
 def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def close(got, want, tolerance=1e-5):
-    """DESIGN's "equal to t"."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
 
 
 @pytest.mark.parametrize("module", [zoo.ops.upsample, zoo.ops.pool], ids=lambda m: m.__name__)
@@ -41,15 +35,15 @@ def test_upsampling_matches_torch_in_value_and_gradient(variant, peer, ours, mod
     want = torch.nn.functional.interpolate(theirs, scale_factor=factor, **mode)
     (want * torch.from_numpy(weight).permute(0, 3, 1, 2)).sum().backward()
     function = variant(functools.partial(ours, factor=factor))
-    close(function(x), want.detach().permute(0, 2, 3, 1))
-    close(jax.grad(lambda x: (function(x) * weight).sum())(x), theirs.grad.permute(0, 2, 3, 1))
+    equal(function(x), want.detach().permute(0, 2, 3, 1))
+    equal(jax.grad(lambda x: (function(x) * weight).sum())(x), theirs.grad.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_upsampling_matches_keras(keras, mode):
     x = draw(2, 4, 3, 2)
     ours = {"nearest": upsample_nearest, "bilinear": upsample_bilinear}[mode]
-    close(ours(x, 2), keras.layers.UpSampling2D(2, interpolation=mode)(x))
+    equal(ours(x, 2), keras.layers.UpSampling2D(2, interpolation=mode)(x))
 
 
 def test_bilinear_at_is_the_mean_of_four_weighed_by_nearness(variant):
@@ -114,9 +108,9 @@ def test_conv_transpose_matches_torch(peer):
         seen_by = weight[:, : out.shape[2], : out.shape[3]]
         (out * torch.from_numpy(seen_by).permute(0, 3, 1, 2)).sum().backward()
         for got in run(x, kernel, weight, *(functools.partial(ours, padding=p) for p in forms)):
-            close(got[0], out.detach().permute(0, 2, 3, 1))
-            close(got[1], a.grad.permute(0, 2, 3, 1))
-            close(got[2], b.grad.permute(2, 3, 1, 0))
+            equal(got[0], out.detach().permute(0, 2, 3, 1))
+            equal(got[1], a.grad.permute(0, 2, 3, 1))
+            equal(got[2], b.grad.permute(2, 3, 1, 0))
         seen |= set(padding)
     assert i == 64 and seen == {0, 1, 2}
 
@@ -142,7 +136,7 @@ def test_conv_transpose_matches_keras(keras, padding):
         )
         got, want = run(x, kernel, weight, functools.partial(ours, dilation=dilation), theirs)
         for mine, other in zip(got, want, strict=True):
-            close(mine, other)
+            equal(mine, other)
     assert len(cases) == 55
 
 
@@ -155,7 +149,7 @@ def test_conv_transpose_is_weighted_copies_that_sum():
         want[0, 2 * i : 2 * i + 3, 3 * j : 3 * j + 2] += copy
     # Keras' VALID makes a side of stride 3 at least so long as its copies would be.
     got = conv_transpose(x, kernel, (2, 3), "VALID")
-    close(got[:, :, :11], want)
+    equal(got[:, :, :11], want)
     assert got.shape == (1, 7, 12, 5) and not got[:, :, 11:].any()
 
 
@@ -169,13 +163,13 @@ def test_copies_side_by_side_are_one_dense_layer(strides):
     wider[:-1] = kernel  # A row of zeros changes nothing but the path.
     slow = jax.jit(lambda x, kernel: conv_transpose(x, kernel, strides, "VALID"))
     assert "convolution" in slow.lower(x, wider).as_text()
-    close(function(x, kernel), slow(x, wider)[:, :-1])
+    equal(function(x, kernel), slow(x, wider)[:, :-1])
 
 
 def test_conv_transpose_maps_and_keeps_the_dtype():
     x, kernel = draw(3, 2, 4, 4, 2), draw(3, 3, 2, 2, seed=1)
     got = jax.vmap(lambda x: conv_transpose(x, kernel, 2, "SAME"))(x)
-    close(got[1], conv_transpose(x[1], kernel, 2, "SAME"))
+    equal(got[1], conv_transpose(x[1], kernel, 2, "SAME"))
     assert conv_transpose(jnp.asarray(x[0], jnp.bfloat16), kernel, 2, 1).dtype == jnp.bfloat16
 
 
