@@ -26,9 +26,10 @@ from matplotlib.figure import Figure
 
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
 from experiments.launch import finite
+from experiments.report import figures
 from zoo.data.images import write_atomically
 from zoo.ops import upsample_bilinear
-from zoo.train import checkpoint, config, figures, logs
+from zoo.train import checkpoint, config, logs
 from zoo.train.parallel import Layout, to_host
 from zoo.train.process import set_up_process
 from zoo.train.run import Run

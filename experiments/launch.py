@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     # After the name is known to be right: these take seconds to import.
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
     from experiments import checks
+    from experiments.report.finish import finish
     from zoo.train import config, loop, overrides
     from zoo.train.parallel import Layout
     from zoo.train.process import set_up_process
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(lines))
         return 0 if good else 1
     try:
-        loop.train(args.name, experiment, workdir, layout)
+        loop.train(args.name, experiment, workdir, layout, finish=finish)
     except loop.Interrupted as stop:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
         return 128 + stop.signum

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments.report.figures import save
 from zoo.ops import conv_transpose
-from zoo.train.figures import save
 
 IMAGE = np.array([[1, 2], [3, 4]], np.float32)
 KERNEL = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)

@@ -28,7 +28,8 @@ FORBIDDEN = {
     "data": {"jax", "flax", "optax", "chex", "orbax"},
 }
 FORBIDDEN["datasets"] = FORBIDDEN["data"]
-NEVER = {"tensorflow", "torch", "experiments", "tests"}  # In any file of zoo or of data sets.
+# In any file of zoo or of data sets. Training draws nothing: pictures are experiments.report's.
+NEVER = {"tensorflow", "torch", "matplotlib", "jinja2", "experiments", "tests"}
 
 
 def layer(path: pathlib.PurePath) -> str:
@@ -133,6 +134,7 @@ def test_one_file_knows_devices():
         ("experiments/datasets/a.py", "import jax"),
         ("zoo/__main__.py", "from zoo.models import UNet"),
         ("zoo/infer/a.py", "import torch"),
+        ("zoo/train/a.py", "def f():\n    from matplotlib.figure import Figure"),
     ],
 )
 def test_an_arrow_the_wrong_way_is_found(path, source):

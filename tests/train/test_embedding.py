@@ -1,4 +1,4 @@
-"""Embedding as a task: its devices, its runs, its figures, what it refuses."""
+"""Embedding as a task: its devices, its runs, what it refuses."""
 
 import importlib.util
 import json
@@ -109,7 +109,7 @@ def test_two_processes_take_the_steps_of_one(reference, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_of_each_kind_scores_and_draws(tmp_path):
+def test_a_run_of_each_kind_scores(tmp_path):
     """One step is enough to go the whole way."""
     cases = {
         "classes": (Embedding(loss="batch_all_triplet", options={"margin": 0.5}), ENCODER),
@@ -120,10 +120,6 @@ def test_a_run_of_each_kind_scores_and_draws(tmp_path):
     for kind, (task, model) in cases.items():
         workdir = tmp_path / kind
         scores = loop.train(kind, experiment(task, model, steps=1, log_every=1), workdir, Layout())
-        figures = {path.stem for path in (workdir / "figures").glob("*.png")}
-        assert figures == {
-            "curves", "distances", "roc", "neighbours", "hardest_pairs", "map",
-        }  # fmt: skip
         assert 0 <= scores["recall_at_1"] <= 1 and 0 <= scores["eer"] <= 1
         records = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
         train = [r for r in records if r["split"] == "train"]

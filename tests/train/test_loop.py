@@ -18,7 +18,7 @@ from experiments.datasets import DigitScenes
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import FCN32s, UNet
-from zoo.train import loop
+from zoo.train import checkpoint, loop
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.config import Experiment, Optimizer
 from zoo.train.parallel import Layout
@@ -26,6 +26,7 @@ from zoo.train.run import Run
 from zoo.train.segmentation import Segmentation
 
 STEPS = 24
+ENDED = []  # What `finish` of the run `finished` was called with, and what was logged by then.
 
 
 def experiment(**fields) -> Experiment:
@@ -68,9 +69,10 @@ def arrays(workdir):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run that was never stopped."""
+    """A run that was never stopped; `ENDED` is told of its end."""
     workdir = tmp_path_factory.mktemp("finished")
-    scores = loop.train("small", experiment(), workdir, Layout())
+    finish = lambda *given: ENDED.append((lines(workdir), *given))  # noqa: E731
+    scores = loop.train("small", experiment(), workdir, Layout(), finish=finish)
     return workdir, scores
 
 
@@ -79,9 +81,7 @@ def test_a_workdir_holds_what_design_promises(finished):
     names = {path.name for path in workdir.iterdir()}
     assert {
         "experiment.json", "environment.json", "metrics.jsonl", "checkpoints", "tensorboard",
-        "figures",
-    } <= names  # fmt: skip
-    assert len(list((workdir / "figures").glob("*.png"))) == 3
+    } == names  # fmt: skip
     found = lines(workdir)
     train = [x for x in found if x["split"] == "train"]
     assert [x["step"] for x in train] == list(range(4, STEPS + 1, 4))
@@ -92,6 +92,17 @@ def test_a_workdir_holds_what_design_promises(finished):
     best = max(validation[:3], key=lambda x: x["mean_iou"])
     assert scores["step"] == best["step"]
     np.testing.assert_allclose(scores["mean_iou"], best["mean_iou"], rtol=1e-6)
+
+
+def test_finish_is_called_once_when_all_is_kept(finished):
+    workdir, scores = finished
+    [(logged, run, variables, results, found, where, log)] = ENDED
+    assert logged == lines(workdir) and found == scores and where == workdir
+    assert run.task.scores(results)["iou"] == scores["iou"]
+    best, _ = checkpoint.load_variables(workdir)
+    jax.tree.map(np.testing.assert_array_equal, variables, best)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(variables))
+    assert log.headline == "mean_iou"
 
 
 @pytest.mark.slow
@@ -276,9 +287,8 @@ def test_init_from_starts_from_another_run(finished, tmp_path, capsys):
 def _best(workdir):
     import flax
 
-    from zoo.train.checkpoint import load_variables
-
-    return flax.traverse_util.flatten_dict(load_variables(workdir)[0]["params"], sep="/").items()
+    best = checkpoint.load_variables(workdir)[0]["params"]
+    return flax.traverse_util.flatten_dict(best, sep="/").items()
 
 
 def test_bad_input_leaves_the_workdir_untouched(tmp_path):

@@ -69,16 +69,3 @@ class Embedded:
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """[m, d] and [m, d] -> [m]."""
     return np.linalg.norm(x - y, axis=1)
-
-
-def baseline(results: Embedded) -> str:
-    """What raw pixels score, in words; none where the pictures differ in size."""
-    sources = [results.source] if results.gallery is None else [results.source, results.gallery[1]]
-    images = [[source[i]["image"] for i in range(len(source))] for source in sources]
-    if len({image.shape for part in images for image in part}) > 1:
-        return ""
-    points, *found = (np.reshape(part, (len(part), -1)) / np.float32(255) for part in images)
-    gallery = (found[0], results.gallery[1]) if found else None
-    scores = Embedded(points, results.source, gallery, euclidean).scores()
-    shown = [k for k in ("recall_at_1", "eer", "one_shot_accuracy") if k in scores]
-    return " Raw pixels: " + ", ".join(f"{name} {scores[name]:.4f}" for name in shown) + "."

@@ -24,8 +24,8 @@ from zoo.data.labelled import LabelledSource, open_labelled
 from zoo.data.mining import mine_triplets_offline
 from zoo.data.pairs import Rows, make_pairs
 from zoo.data.tuples import MoreClasses, picture_batches, tuple_batches
-from zoo.train import embedding_figures, fields
-from zoo.train.embedded import Embedded, baseline, euclidean
+from zoo.train import fields
+from zoo.train.embedded import Embedded, euclidean
 from zoo.train.task import Task
 
 TRIPLET = ("anchor", "positive", "negative")
@@ -232,11 +232,6 @@ class BoundEmbedding(Task):
 
     def scores(self, results: Embedded) -> dict[str, Any]:
         return results.scores()
-
-    def finish(self, run, variables, results, records, workdir) -> tuple[np.ndarray, str]:
-        """Writes the figures; the words tell what pixels score, by Euclidean distance."""
-        picture = embedding_figures.draw(results, records, workdir / "figures", score=self.headline)
-        return picture, baseline(results)
 
 
 def pair_distances(model, variables, x: np.ndarray, y: np.ndarray) -> np.ndarray:

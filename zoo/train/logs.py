@@ -81,10 +81,6 @@ class Log(contextlib.AbstractContextManager):
         self.score = float(scores[self.headline])
         self.say(f"step {step}: {self.headline} {self.score:.4f} on {split}")
 
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Puts a picture, uint8 [h, w, 3], into TensorBoard."""
-        self.board.add_image(name, image, step, dataformats="HWC")
-
     def say(self, text: str) -> None:
         """Prints lines for the person who waits, above the bar where there is one."""
         self.console.print(text, markup=False)

@@ -9,7 +9,7 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from zoo.train.parallel import Layout, to_host
 from zoo.train.run import Run
 from zoo.train.state import TrainState
 
+Finish = Callable[..., None] | None  # What is called at the end, see `train`.
 AILING = 5  # Log lines in a row with a task's warning before it is shown: a start may look bad.
 
 
@@ -38,10 +39,14 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def train(name: str, experiment: Experiment, workdir: File, layout: Layout) -> dict[str, Any]:
+def train(
+    name: str, experiment: Experiment, workdir: File, layout: Layout, *, finish: Finish = None
+) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
     The workdir keeps the experiment's `name`. Returns `step`, `split` and the scores by name.
+    When all that is kept, process 0 calls `finish(run, variables, results, found, workdir, log)`
+    with the best variables on the host, the split's `task.results` and what is returned here.
     Raises ValueError for bad input, before the workdir is touched; Diverged where the loss became
     nan or infinite (the last good checkpoint stands); Interrupted after SIGINT or SIGTERM.
     """
@@ -73,7 +78,7 @@ def train(name: str, experiment: Experiment, workdir: File, layout: Layout) -> d
                 log.say(origin)
             _train_steps(run, workdir, layout.put(state), meta, checkpoints, log, signals)
             checkpoints.wait()
-            return _finish(run, workdir, log)
+            return _finish(run, workdir, log, finish)
     finally:
         checkpoints.close()
 
@@ -155,24 +160,22 @@ def _finite(metrics: list[dict[str, np.ndarray]], step: int, checkpoints) -> dic
     return {name: float(value) for name, value in metrics[-1].items()}
 
 
-def _finish(run: Run, workdir: pathlib.Path, log: Log) -> dict[str, Any]:
-    """Scores the best checkpoint, draws the figures and says where everything lies."""
+def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]:
+    """Scores the best checkpoint and says where everything lies."""
     split, headline = run.experiment.split, run.task.headline
     variables, step = checkpoint.load_variables(workdir, which="best")
     results = run.task.results(run, run.layout.put(variables), split)
     scores = run.task.scores(results)
+    found = {"step": step, "split": split, **scores}
     if jax.process_index() == 0:
-        records = logs.read_metrics(workdir)
-        if not any(r["step"] == step and r["split"] == split for r in records):
+        if not any(r["step"] == step and r["split"] == split for r in logs.read_metrics(workdir)):
             log.evaluation(step, split, scores)
-        picture, remark = run.task.finish(run, variables, results, records, workdir)
-        log.image(step, split, picture)
-        log.say(
-            f"{headline} {scores[headline]:.4f} on {split}, at the best step, {step}.{remark}\n"
-            f"Scores, checkpoints and pictures are in {workdir}; see {workdir / 'figures'}.\n"
-            f"Next: python -m zoo {run.task.use.format(workdir=workdir)}"
-        )
-    return {"step": step, "split": split, **scores}
+        log.say(f"{headline} {scores[headline]:.4f} on {split}, at the best step, {step}.")
+        if finish is not None:
+            finish(run, variables, results, found, workdir, log)
+        log.say(f"Scores and checkpoints are in {workdir}.")
+        log.say(f"Next: python -m zoo {run.task.use.format(workdir=workdir)}")
+    return found
 
 
 def evaluate(

@@ -1,7 +1,7 @@
 """Semantic segmentation as a task: what the step minimises and what evaluation adds up."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -11,17 +11,14 @@ import numpy as np
 from zoo.data.batches import eval_batches, train_batches
 from zoo.data.class_weights import class_counts, median_frequency
 from zoo.data.config import Data
-from zoo.data.images import resize_image
 from zoo.data.info import Info
 from zoo.data.source import Source, open_source
 from zoo.losses import pixel_cross_entropy
 from zoo.metrics import boundary_scores, confusion_matrix, membrane_scores, segmentation_scores
 from zoo.ops.crop import centre_crop
 from zoo.ops.resize import resize_logits
-from zoo.train import fields, figures
+from zoo.train import fields
 from zoo.train.task import Task
-
-SHOWN = 6  # Examples in the figures.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +105,7 @@ class BoundSegmentation(Task):
         values, weights = (x / (2 - 0.5**level) for x in sums)
         return values, weights
 
-    def _full(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
+    def as_scored(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
         """Logits and labels of the labels' size, or of the centre that VALID padding leaves."""
         labels, size = self._labels(batch), batch["image"].shape[1:3]
         if logits.shape[1:3] == size:
@@ -121,7 +118,7 @@ class BoundSegmentation(Task):
 
     def sums(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Confusion counts [k, k] int32, and the loss and its weight, summed over the batch."""
-        logits, labels = self._full(logits, batch)
+        logits, labels = self.as_scored(logits, batch)
         k, ignore = self.info.num_classes, self.info.ignore_label
         values, weights = pixel_cross_entropy(logits, labels, ignore_label=ignore)
         counts = confusion_matrix(jnp.argmax(logits, axis=-1), labels, k, ignore)
@@ -131,7 +128,7 @@ class BoundSegmentation(Task):
         """Predictions and labels, [b, 2, h', w'] int32, where `row_sums` scores pictures."""
         if self.config.boundary_tolerance is None and self.config.membrane is None:
             return {}
-        logits, labels = self._full(logits, batch)
+        logits, labels = self.as_scored(logits, batch)
         return {"pictures": jnp.stack([jnp.argmax(logits, axis=-1), labels], axis=1)}
 
     def row_sums(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -155,36 +152,3 @@ class BoundSegmentation(Task):
         others = {n: x for n, x in sums.items() if n not in ("confusion", "loss", "weight")}
         means = {n: (x[0] / np.where(x[1], x[1], np.nan)).tolist() for n, x in others.items()}
         return {"loss": loss, **segmentation_scores(sums["confusion"]), **means}
-
-    def finish(self, run, variables, sums, records, workdir) -> tuple[np.ndarray, str]:
-        """Writes curves.png, confusion.png and examples.png into the workdir's figures/."""
-        folder = workdir / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        figures.curves(records, folder / "curves.png", score=self.headline)
-        figures.confusion(sums["confusion"], self.info.class_names, folder / "confusion.png")
-        examples = list(zip(*self._examples(run, variables), strict=True))
-        figures.grid(*examples, self.info, folder / "examples.png")
-        return figures.overlays(*examples, self.info), ""
-
-    def _examples(self, run, variables) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Image, label and prediction of the first pictures of the split that is scored, as scored.
-
-        The variables are on the host; this runs on the default device of one process.
-        """
-        data, source = run.experiment.data, run.source(run.experiment.split)
-
-        @jax.jit
-        def predict(variables, batch):
-            logits = run.experiment.model.apply(variables, *self.inputs(batch))
-            logits, labels = self._full(logits, batch)
-            return labels, jnp.argmax(logits, axis=-1)
-
-        batches = (jax.device_get(predict(variables, b)) for b in run.eval_batches(source))
-        rows = (row for batch in batches for row in zip(*batch, strict=True))
-        # What only fills a batch comes last, so that no place is left for it.
-        for place, (label, prediction) in zip(range(min(SHOWN, len(source))), rows, strict=False):
-            image = source[place]["image"]
-            if data.size is not None and data.score_at == "input":
-                image = resize_image(image, data.size)
-            # What unpadded convolutions do not reach is not scored.
-            yield centre_crop(image[None], label.shape)[0], label, prediction

@@ -72,14 +72,7 @@ class Task:
         return {}
 
     def results(self, run, variables, split: str) -> Any:
-        """All that `scores` and `finish` need to know of a split."""
+        """All that `scores` and a report need to know of a split."""
 
     def scores(self, results: Any) -> dict[str, Any]:
         """Numbers, or lists of one a class, by name; `headline` is one of them."""
-
-    def finish(self, run, variables, results, records, workdir) -> tuple[np.ndarray, str]:
-        """Writes the figures, in one process; `records` are the lines of metrics.jsonl.
-
-        The variables are on the host. Returns a picture for TensorBoard, [h, w, 3] uint8, and words
-        to add to the result.
-        """

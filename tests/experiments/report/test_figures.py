@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from experiments.report import figures
 from zoo.data.images import VOID_COLOUR
 from zoo.data.info import Info
-from zoo.train import figures
 
 RNG = np.random.default_rng(0)
 

@@ -1,36 +1,22 @@
 """Pictures of an embedding: its map, distances, ROC, neighbours and hardest pairs."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from zoo.data.images import File, read_image
+from experiments.report.figures import HUES, save, tidy
+from zoo.data.images import File
 from zoo.data.info import Info
-from zoo.metrics import neighbours, verification_scores
-from zoo.train.figures import HUES, curves, save, tidy
+from zoo.metrics import neighbours
+from zoo.train.embedded import Embedded
 
 MAPPED = 1000  # Pictures in the map; more would hide one another.
 SHOWN, NEIGHBOURS = 8, 6  # Rows and columns of the pictures.
 RIGHT, WRONG, PLAIN = "#228833", "#CC1E3C", "0.6"
 
 Scores = Mapping[str, Any]
-
-
-def draw(results, records: Sequence[Scores], folder: pathlib.Path, *, score: str) -> np.ndarray:
-    """Writes all figures of an `Embedded` split into a folder; returns the map, [h, w, 3] uint8."""
-    folder.mkdir(parents=True, exist_ok=True)
-    curves(records, folder / "curves.png", score=score)
-    source, verified = results.source, verification_scores(results.distances, results.same)
-    distances(results.distances, results.same, verified, folder / "distances.png")
-    roc(results.distances, results.same, verified, folder / "roc.png")
-    rows = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).astype(int)
-    nearest(results, rows, folder / "neighbours.png")
-    hardest(results, folder / "hardest_pairs.png")
-    embedding_map(results.points, source.labels, source.info, folder / "map.png")
-    return read_image(folder / "map.png", 3)
 
 
 def embedding_map(embeddings: np.ndarray, labels: np.ndarray, info: Info, path: File) -> None:
@@ -88,8 +74,9 @@ def roc(distance: np.ndarray, same: np.ndarray, verified: Scores, path: File) ->
     save(axes.figure, path)
 
 
-def nearest(results, rows: Sequence[int], path: File) -> None:
+def nearest(results: Embedded, path: File) -> None:
     """Draws pictures, each with its nearest neighbours, framed green if right and red if wrong."""
+    rows = np.linspace(0, len(results.source) - 1, min(SHOWN, len(results.source))).astype(int)
     _, gallery = results.searched
     k = min(NEIGHBOURS, len(gallery) - 1)
     indices, distance = neighbours(results.points, k, **results.search())
@@ -103,7 +90,7 @@ def nearest(results, rows: Sequence[int], path: File) -> None:
     _sheet(lines, path)
 
 
-def hardest(results, path: File) -> None:
+def hardest(results: Embedded, path: File) -> None:
     """Draws the same pairs that are farthest apart, above, and the different ones nearest."""
     order = np.argsort(results.distances, kind="stable")
     same = results.same[order]
