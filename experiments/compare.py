@@ -2,10 +2,10 @@
 
 python -m experiments.compare runs/unet_digits runs/tiramisu_digits [--split test] [--out DIR]
 
-Prints Markdown tables and writes them as compare.md beside compare.json and compare.png. FLOPs and
-memory are of the compiled programs; times are taken here and now, a training step of each model in
-turn; scores are of the best checkpoint, measured here too. Runs that differ by their seed alone
-share a row: mean ± half the range.
+Prints Markdown tables and writes them as compare.md and as the page compare.html, beside
+compare.json and compare.png. FLOPs and memory are of the compiled programs; times are taken here
+and now, a training step of each model in turn; scores are of the best checkpoint, measured here
+too. Runs that differ by their seed alone share a row: mean ± half the range.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -22,11 +23,10 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
 from experiments.launch import finite
-from experiments.report import figures
+from experiments.report import comparison, page
 from zoo.data.images import write_atomically
 from zoo.ops import upsample_bilinear
 from zoo.train import checkpoint, config, logs
@@ -133,68 +133,39 @@ def spread(values: Sequence[float], form: str) -> str:
     return form.format(np.mean(values)) + (f" ± {form.format(half)}" if len(values) > 1 else "")
 
 
-def tables(groups: list[list[dict]]) -> str:
-    """Markdown: a row for each group, and their scores of every class where there are such."""
+def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
+    """A row for each group, their scores of every class where there are such, and a note."""
     first = groups[0][0]
     oracles = any("oracle" in g[0] for g in groups)
     head = ["model", first["headline"], *(["its oracle"] if oracles else []), "seeds"]
-    lines, body = [[*head, *(title for title, _ in COLUMNS.values())]], []
+    head += [title for title, _ in COLUMNS.values()]
+    lines, body = [], []
     for runs in groups:
         seeds = ", ".join(str(r["seed"]) for r in runs)
         score = spread([r["scores"][r["headline"]] for r in runs], "{:.3f}")
         known = [f"{runs[0]['oracle']:.3f}" if "oracle" in runs[0] else "1"] if oracles else []
         costs = [form.format(np.mean([r[key] for r in runs])) for key, (_, form) in COLUMNS.items()]
         lines.append([runs[0]["name"], score, *known, seeds, *costs])
-    if "iou" in first["scores"]:
-        body = [["IoU, per cent", *first["classes"]]]
-        for runs in groups:
+        if "iou" in first["scores"]:
             means = np.mean([r["scores"]["iou"] for r in runs], 0)
             body.append([runs[0]["name"], *(f"{100 * x:.0f}" for x in means)])
-    parts = []
-    for table in filter(None, (lines, body)):
-        ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in ruled))
+    parts = [page.Table("Scores and costs", head, lines)]
+    if body:
+        parts.append(page.Table("Classes", ["IoU, per cent", *first["classes"]], body))
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     where = f"{Layout('jit').devices[0].device_kind}, {os.cpu_count()} cores, load {load}"
     what = f"Scored on {first['data']}; batch {first['batch']}. Python {platform.python_version()}"
     day = datetime.date.today().isoformat()
-    return "\n\n".join([*parts, f"{what}, jax {jax.__version__}, {where}, {day}."]) + "\n"
+    return parts, f"{what}, jax {jax.__version__}, {where}, {day}."
 
 
-def draw(groups: list[list[dict]], path: pathlib.Path) -> None:
-    """Draws score against cost, every seed a point, and the scores of every class."""
-    first, names = groups[0][0], [g[0]["name"] for g in groups]
-    by_class = "iou" in first["scores"]
-    k = len(first["classes"]) if by_class else 0
-    size = 5.2 + 0.62 * k, max(3.2, 1.6 + 0.5 * len(groups))
-    ratios = [5, 0.62 * k + 0.01] if by_class else [1]
-    panels = Figure(figsize=size, layout="constrained").subplots(
-        1, len(ratios), squeeze=False, width_ratios=ratios
-    )[0]
-    for runs, hue in zip(groups, figures.HUES * len(groups), strict=False):
-        x = [r["gflops"] for r in runs]
-        y = [r["scores"][r["headline"]] for r in runs]
-        panels[0].plot(x, y, "o", color=hue)
-        panels[0].annotate(
-            runs[0]["name"], (np.mean(x), np.mean(y)), xytext=(6, 4), textcoords="offset points",
-            fontsize=9,
-        )  # fmt: skip
-    panels[0].set(xscale="log", xlabel="GFLOP a picture", title=first["headline"].replace("_", " "))
-    panels[0].margins(x=0.25, y=0.15)
-    figures.tidy(panels[0])
-    if by_class:
-        shares = 100 * np.array([np.mean([r["scores"]["iou"] for r in g], 0) for g in groups])
-        panels[1].imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        for (row, column), value in np.ndenumerate(shares):
-            tone = "white" if value > 55 else "black"
-            panels[1].text(column, row, f"{value:.0f}", ha="center", va="center", color=tone)
-        panels[1].set_xticks(
-            range(k), first["classes"], rotation=45, ha="right", rotation_mode="anchor"
-        )
-        panels[1].set_yticks(range(len(names)), names)
-        panels[1].set_title("IoU of each class, per cent", fontsize=11)
-        panels[1].tick_params(length=0)
-    figures.save(panels[0].figure, path)
+def markdown(parts: Sequence[page.Table], note: str) -> str:
+    """The tables and the note below them."""
+    texts = []
+    for table in parts:
+        ruled = [table.head, ["---"] * len(table.head), *table.rows]
+        texts.append("\n".join(f"| {' | '.join(line)} |" for line in ruled))
+    return "\n\n".join([*texts, note]) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -212,17 +183,21 @@ def main(argv: list[str] | None = None) -> int:
     try:
         rows = measure(options.workdirs, options.split, options.rounds)
         groups = group(rows)
-        text = tables(groups)
+        parts, note = tables(groups)
+        text = markdown(parts, note)
         options.out.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out / "compare.md", lambda file: file.write(text.encode()))
         facts = json.dumps(finite(rows), indent=1).encode()
         write_atomically(options.out / "compare.json", lambda file: file.write(facts))
-        draw(groups, options.out / "compare.png")
+        comparison.draw(groups, options.out / "compare.png")
+        given = sys.argv[1:] if argv is None else argv
+        command = shlex.join(["python", "-m", "experiments.compare", *given])
+        comparison.write(parts, note, command, options.out / "compare.png")
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(text)
-    print(f"Also in {options.out}: compare.md, compare.json, compare.png")
+    print(f"Also in {options.out}: compare.html, compare.md, compare.json, compare.png")
     return 0
 
 

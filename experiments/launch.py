@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     # After the name is known to be right: these take seconds to import.
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
     from experiments import checks
-    from experiments.report.finish import finish
+    from experiments.report import finish
     from zoo.train import config, loop, overrides
     from zoo.train.parallel import Layout
     from zoo.train.process import set_up_process
@@ -91,8 +91,9 @@ def run(args: argparse.Namespace) -> int:
         good, lines = checks.overfit(experiment, args.overfit, layout)
         print("\n".join(lines))
         return 0 if good else 1
+    report = finish.write if args.traceback else finish.attempt
     try:
-        loop.train(args.name, experiment, workdir, layout, finish=finish)
+        loop.train(args.name, experiment, workdir, layout, finish=report)
     except loop.Interrupted as stop:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
         return 128 + stop.signum

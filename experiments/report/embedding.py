@@ -6,34 +6,52 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report import embedding_figures, figures
+from experiments.report import embedding_figures, figures, page
+from experiments.report.page import Part
 from zoo.data.images import read_image
-from zoo.metrics import verification_scores
 from zoo.train.embedded import Embedded, euclidean
 from zoo.train.run import Run
+
+# What is drawn: file, heading, and what it shows.
+FIGURES = (
+    ("curves", "Curves", "Loss and score over the steps of training."),
+    ("distances", "Distances", "How distances of same and of different pairs spread."),
+    ("roc", "ROC", "Accepted same pairs over accepted different pairs, as the threshold moves."),
+    ("neighbours", "Neighbours", "Pictures with their nearest, green the same class, red another."),
+    ("hardest_pairs", "Hardest pairs", "Same pairs farthest apart, and different ones nearest."),
+    ("map", "Map", "The embedding in the plane; far groups' distances mean nothing."),
+)
 
 
 def draw(
     run: Run,
     variables: Mapping[str, Any],
     results: Embedded,
+    found: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
     folder: pathlib.Path,
-) -> tuple[np.ndarray, str]:
-    """Writes curves, distances, ROC, neighbours, hardest pairs and map.
+) -> tuple[np.ndarray, Part]:
+    """Writes the figures into a folder.
 
-    `records` are those of metrics.jsonl. Returns the map for TensorBoard, [h, w, 3] uint8, and what
-    raw pixels score.
+    Takes what `zoo.train.loop.train` gives at the end and the records of metrics.jsonl. Returns the
+    map for TensorBoard, [h, w, 3] uint8, and what a page shows.
     """
     source, pairs = results.source, (results.distances, results.same)
-    verified = verification_scores(*pairs)
     figures.curves(records, folder / "curves.png", score=run.task.headline)
-    embedding_figures.distances(*pairs, verified, folder / "distances.png")
-    embedding_figures.roc(*pairs, verified, folder / "roc.png")
+    embedding_figures.distances(*pairs, found, folder / "distances.png")
+    embedding_figures.roc(*pairs, found, folder / "roc.png")
     embedding_figures.nearest(results, folder / "neighbours.png")
     embedding_figures.hardest(results, folder / "hardest_pairs.png")
     embedding_figures.embedding_map(results.points, source.labels, source.info, folder / "map.png")
-    return read_image(folder / "map.png", 3), baseline(results)
+    sentence = (
+        f"On the split {found['split']} of {source.info.name}, the nearest other picture shows the "
+        f"same class for {found['recall_at_1']:.1%} of {found['queries']:,} pictures; where both "
+        f"errors are equal, {found['eer']:.1%} of the pairs are judged wrongly."
+    )
+    if run.task.headline not in ("recall_at_1", "eer"):
+        sentence += f" {run.task.headline} is {found[run.task.headline]:.4f}."
+    shown = [page.figure(folder / f"{stem}.png", *words) for stem, *words in FIGURES]
+    return read_image(folder / "map.png", 3), Part(sentence, shown, remark=baseline(results))
 
 
 def baseline(results: Embedded) -> str:

@@ -1,21 +1,37 @@
-"""What a launch does when its training is over: it draws, and says what it drew."""
+"""What a launch does when its training is over: figures, a TensorBoard picture, report.html."""
 
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.report import embedding, segmentation
-from zoo.train import logs
+from experiments.report import embedding, facts, figures, page, segmentation
+from zoo.train import config, logs
 from zoo.train.embedding import BoundEmbedding
 from zoo.train.logs import Log
 from zoo.train.run import Run
 from zoo.train.segmentation import BoundSegmentation
 
+REPORT = "report.html"
 # What is drawn of a run, by its task.
 DRAW = {BoundSegmentation: segmentation.draw, BoundEmbedding: embedding.draw}
 
 
-def finish(
+def attempt(*ended: Any) -> None:
+    """As `write`, which it takes the arguments of; what fails there is told and no more.
+
+    The scores and checkpoints are kept by then, and a full disk must not look like a lost training.
+    """
+    *_, log = ended
+    try:
+        write(*ended)
+    except Exception as error:  # noqa: BLE001  Fonts, decoders, disks: anything may fail.
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        hint = "launch again to write it, with --traceback to see where it stops"
+        log.say(f"Warning: the report could not be written ({what}). All else is kept; {hint}.")
+
+
+def write(
     run: Run,
     variables: Mapping[str, Any],
     results: Any,
@@ -23,15 +39,40 @@ def finish(
     workdir: pathlib.Path,
     log: Log,
 ) -> None:
-    """Draws a finished run into the workdir's figures/ and TensorBoard; see `zoo.train.loop.train`.
+    """Draws a finished run and writes its report.html; see `finish` of `zoo.train.loop.train`.
 
-    A task of one's own has none.
+    A relaunch of a finished workdir draws and writes all anew. Raises whatever goes wrong.
     """
-    if type(run.task) not in DRAW:
-        return
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     records = logs.read_metrics(workdir)
-    picture, words = DRAW[type(run.task)](run, variables, results, records, folder)
-    log.board.add_image(found["split"], picture, found["step"], dataformats="HWC")
-    log.say(f"{words}\nPictures are in {folder}." if words else f"Pictures are in {folder}.")
+    draw = DRAW.get(type(run.task), curves_only)
+    picture, part = draw(run, variables, results, found, records, folder)
+    if picture is not None:
+        log.board.add_image(found["split"], picture, found["step"], dataformats="HWC")
+    fields = json.loads((workdir / config.FILE).read_text(encoding="utf-8"))
+    command, environment = facts.environment(workdir)
+    scores = {k: v for k, v in found.items() if isinstance(v, int | float) and k != "step"}
+    values = {
+        "title": fields["name"],
+        "best": f"Step {found['step']} of {run.experiment.steps}, the best on "
+        f"{run.experiment.data.validation_split}.",
+        "part": part,
+        "scores": page.Table(
+            "Scores", ["score", "value"],
+            [[k, f"{v:,}" if isinstance(v, int) else page.number(v)] for k, v in scores.items()],
+        ),
+        "command": command,
+        "tables": [facts.data(run), facts.cost(run, records), environment],
+        "fields": json.dumps(fields, indent=2, ensure_ascii=False),
+    }  # fmt: skip
+    page.write("report.html.j2", workdir / REPORT, **values)
+    log.say("\n".join(filter(None, [part.remark, f"The report is {workdir / REPORT}."])))
+
+
+def curves_only(run, variables, results, found, records, folder) -> tuple[None, page.Part]:
+    """Of a task of one's own, what all tasks have."""
+    figures.curves(records, folder / "curves.png", score=run.task.headline)
+    sentence = f"{run.task.headline} is {found[run.task.headline]:.4f} on {found['split']}."
+    alt = "Loss and score over the steps of training."
+    return None, page.Part(sentence, [page.figure(folder / "curves.png", "Curves", alt)])
