@@ -1,12 +1,12 @@
 """An embedding, as pictures and beside what raw pixels score."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from experiments.report import embedding_figures, figures, page
+from experiments.report import embedding_figures, page
 from experiments.report.page import Part
 from zoo.data.images import read_image
 from zoo.train.embedded import Embedded, euclidean
@@ -14,7 +14,6 @@ from zoo.train.run import Run
 
 # What is drawn: file, heading, and what it shows.
 FIGURES = (
-    ("curves", "Curves", "Loss and score over the steps of training."),
     ("distances", "Distances", "How distances of same and of different pairs spread."),
     ("roc", "ROC", "Accepted same pairs over accepted different pairs, as the threshold moves."),
     ("neighbours", "Neighbours", "Pictures with their nearest, green the same class, red another."),
@@ -28,16 +27,14 @@ def draw(
     variables: Mapping[str, Any],
     results: Embedded,
     found: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
     folder: pathlib.Path,
 ) -> tuple[np.ndarray, Part]:
     """Writes the figures into a folder.
 
-    Takes what `zoo.train.loop.train` gives at the end and the records of metrics.jsonl. Returns the
-    map for TensorBoard, [h, w, 3] uint8, and what a page shows.
+    Takes what `zoo.train.loop.train` gives at the end. Returns the map for TensorBoard, [h, w, 3]
+    uint8, and what a page shows.
     """
     source, pairs = results.source, (results.distances, results.same)
-    figures.curves(records, folder / "curves.png", score=run.task.headline)
     embedding_figures.distances(*pairs, found, folder / "distances.png")
     embedding_figures.roc(*pairs, found, folder / "roc.png")
     embedding_figures.nearest(results, folder / "neighbours.png")

@@ -23,16 +23,24 @@ HUES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377")
 Arrays = Sequence[np.ndarray]
 
 
-def curves(records: Iterable[Mapping[str, Any]], path: File, *, score: str = "mean_iou") -> None:
+def curves(
+    records: Iterable[Mapping[str, Any]],
+    path: File,
+    *,
+    score: str = "mean_iou",
+    upright: bool = False,
+) -> None:
     """Draws loss and score over the steps, a line for each split.
 
     `records` are the lines of metrics.jsonl, each with `step`, `split` and numbers by name; None
-    and nan leave a gap. `score` is marked where it is best on each split.
+    and nan leave a gap. `score` is marked where it is best on each split. It stands beside the loss
+    or, `upright`, below it.
     """
     records = list(records)
     splits = list(dict.fromkeys(record["split"] for record in records))
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", score), strict=True):
+    figure = Figure(figsize=(5, 7.6) if upright else (10, 3.8), layout="constrained")
+    places = figure.subplots(2, 1) if upright else figure.subplots(1, 2)
+    for axes, name in zip(places, ("loss", score), strict=True):
         for split, hue in zip(splits, HUES * len(splits), strict=False):
             points = [(r["step"], r[name]) for r in records if r["split"] == split and name in r]
             steps, values = np.array(points, float).reshape(-1, 2).T

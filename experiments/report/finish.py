@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report import embedding, facts, figures, page, segmentation
@@ -46,8 +47,9 @@ def write(
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     records = logs.read_metrics(workdir)
-    draw = DRAW.get(type(run.task), curves_only)
-    picture, part = draw(run, variables, results, found, records, folder)
+    figures.curves(records, folder / "curves.png", score=run.task.headline)
+    draw = DRAW.get(type(run.task), sentence_only)
+    picture, part = draw(run, variables, results, found, folder)
     if picture is not None:
         log.board.add_image(found["split"], picture, found["step"], dataformats="HWC")
     fields = json.loads((workdir / config.FILE).read_text(encoding="utf-8"))
@@ -58,6 +60,7 @@ def write(
         "best": f"Step {found['step']} of {run.experiment.steps}, the best on "
         f"{run.experiment.data.validation_split}.",
         "part": part,
+        "curves": upright_curves(records, run.task.headline),
         "scores": page.Table(
             "Scores", ["score", "value"],
             [[k, f"{v:,}" if isinstance(v, int) else page.number(v)] for k, v in scores.items()],
@@ -70,9 +73,15 @@ def write(
     log.say("\n".join(filter(None, [part.remark, f"The report is {workdir / REPORT}."])))
 
 
-def curves_only(run, variables, results, found, records, folder) -> tuple[None, page.Part]:
-    """Of a task of one's own, what all tasks have."""
-    figures.curves(records, folder / "curves.png", score=run.task.headline)
+def upright_curves(records: Sequence[Mapping[str, Any]], score: str) -> page.Figure:
+    """Loss above score: beside one another a phone could not show them legibly."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "curves.png"
+        figures.curves(records, path, score=score, upright=True)
+        return page.figure(path, "Curves", "Loss, and below it the score, over the steps.")
+
+
+def sentence_only(run, variables, results, found, folder) -> tuple[None, page.Part]:
+    """Of a task of one's own."""
     sentence = f"{run.task.headline} is {found[run.task.headline]:.4f} on {found['split']}."
-    alt = "Loss and score over the steps of training."
-    return None, page.Part(sentence, [page.figure(folder / "curves.png", "Curves", alt)])
+    return None, page.Part(sentence, [])

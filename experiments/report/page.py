@@ -33,7 +33,7 @@ class Figure:
     title: str
     alt: str
     src: str  # A data URI.
-    least: int  # Pixels of width below which it is scrolled: its letters must stay legible.
+    wide: bool  # Too wide for half a page.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,8 @@ class Part:
 def figure(path: pathlib.Path, title: str, alt: str) -> Figure:
     """A PNG file as a figure."""
     with Image.open(path) as image:
-        width = image.width
-    # Letters of 10 points at 120 dots an inch are 17 pixels high; 9 can be read.
-    return Figure(title, alt, _uri("png", path.read_bytes()), round(0.55 * width))
+        wide = image.width > 1000  # Half a page has 500: letters of 17 pixels stay legible.
+    return Figure(title, alt, _uri("png", path.read_bytes()), wide)
 
 
 def picture(pixels: np.ndarray, *, exact: bool) -> str:

@@ -4,7 +4,7 @@ import bisect
 import functools
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -39,16 +39,14 @@ def draw(
     variables: Mapping[str, Any],
     sums: Mapping[str, np.ndarray],
     found: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
     folder: pathlib.Path,
 ) -> tuple[np.ndarray, Part]:
-    """Writes curves.png, confusion.png and examples.png.
+    """Writes confusion.png and examples.png.
 
-    Takes what `zoo.train.loop.train` gives at the end and the records of metrics.jsonl. Returns a
-    picture for TensorBoard, [h, w, 3] uint8, and what a page shows.
+    Takes what `zoo.train.loop.train` gives at the end. Returns a picture for TensorBoard, [h, w, 3]
+    uint8, and what a page shows.
     """
     info, split = run.info, found["split"]
-    figures.curves(records, folder / "curves.png", score=run.task.headline)
     figures.confusion(sums["confusion"], info.class_names, folder / "confusion.png")
     rows = predictions(run, variables)
     first = list(itertools.islice(rows, SHOWN))
@@ -64,9 +62,6 @@ def draw(
             f"IoU over {info.num_classes} classes is {number(found['mean_iou'])}."
         ),
         figures=[
-            page.figure(
-                folder / "curves.png", "Curves", "Loss and mean IoU over the steps of training."
-            ),
             page.figure(
                 folder / "confusion.png", "Confusion", "Of each true class, how its pixels are "
                 "named, in per cent; the counts are in the table of counts.",
@@ -154,7 +149,7 @@ def classes(matrix: np.ndarray, info: Info) -> Table:
         [name, *(number(x, "{:.3f}") for x in ratios), f"{pixels / max(total, 1):.1%}"]
         for name, pixels, *ratios in zip(info.class_names, matrix.sum(1), *columns, strict=True)
     ]
-    head = ["class", "IoU", "precision", "recall", "of all pixels"]
+    head = ["class", "IoU", "precision", "recall", "share"]
     swatches = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in info.colours]
     return Table("Classes", head, rows, swatches)
 

@@ -1,6 +1,8 @@
 """Workdirs side by side."""
 
+import importlib.util
 import json
+import pathlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,12 @@ import pytest
 from experiments import compare, launch
 from zoo.data.info import Info
 from zoo.train.segmentation import BoundSegmentation
+
+spec = importlib.util.spec_from_file_location(
+    "pages", pathlib.Path(__file__).parent / "report" / "pages.py"
+)
+pages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pages)
 
 SMALL = [
     "--set=model.width=2", "--set=model.depth=1", "--set=data.batch_size=8", "--set=steps=3",
@@ -42,6 +50,10 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [row["scores"]["iou"] for row in rows] == [s["iou"] for s in scores]
     assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
+    parsed = pages.read(tmp_path / "out" / "compare.html")
+    assert parsed.tables["Scores and costs"][1][:4] == cells[:4]
+    assert parsed.tables["Classes"][0][1:] == rows[0]["classes"]
+    assert str(tmp_path / "seed1") in parsed.text("code")[0]
 
     other = str(tmp_path / "other")
     command = ["quickstart", "--workdir", other, *SMALL, "--set=split=validation"]

@@ -52,6 +52,10 @@ def test_curves_draw_each_split_in_its_colour(tmp_path):
     seen = colours_in(pixels(tmp_path / "a.png"))
     assert {colour(figures.HUES[0]), colour(figures.HUES[1])} <= seen
     assert colour(figures.HUES[2]) not in seen
+    figures.curves(RECORDS, tmp_path / "b.png", upright=True)
+    picture = pixels(tmp_path / "b.png")
+    assert picture.shape == (2 * 456, 1200 / 2, 3)
+    assert {colour(figures.HUES[0]), colour(figures.HUES[1])} <= colours_in(picture)
 
 
 @pytest.mark.parametrize(

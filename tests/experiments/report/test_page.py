@@ -22,12 +22,12 @@ DOT = page.picture(np.full((1, 1, 3), 7, np.uint8), exact=True)
 
 
 def values(**changes):
-    shown = Figure(EVIL, EVIL, DOT, 100)
+    shown = Figure(EVIL, EVIL, DOT, wide=False)
     table = Table(EVIL, [EVIL, "x"], [[EVIL, "1"]], ["#010203"])
     layer = Layers(EVIL, DOT, DOT, DOT, small=True)
     part = Part(EVIL, [shown, shown], [table], table, {"Worst": [layer], "Best": []}, EVIL)
     names = {"title": EVIL, "best": EVIL, "command": EVIL, "fields": EVIL}
-    return {**names, "part": part, "scores": table, "tables": [table], **changes}
+    return {**names, "part": part, "curves": shown, "scores": table, "tables": [table], **changes}
 
 
 def test_what_a_user_wrote_is_text_and_no_markup(tmp_path):
@@ -42,7 +42,7 @@ def test_what_a_user_wrote_is_text_and_no_markup(tmp_path):
     assert "Worst" in parsed.text("h2") and "Best" not in parsed.text("h2")
     assert all(a["alt"] for tag, a in parsed.elements if tag == "img")
     values_ = {k: v for k, v in values().items() if k in ("title", "command", "tables")}
-    values_ |= {"sentence": EVIL, "note": EVIL, "figure": Figure(EVIL, EVIL, DOT, 1)}
+    values_ |= {"sentence": EVIL, "note": EVIL, "figure": Figure(EVIL, EVIL, DOT, wide=True)}
     page.write("compare.html.j2", tmp_path / "compare.html", **values_)
     compared = pages.read(tmp_path / "compare.html")
     assert compared.tables[EVIL] == parsed.tables[EVIL]
