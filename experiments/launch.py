@@ -67,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     module = load(args.name)
     # After the name is known to be right: these take seconds to import.
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
-    from experiments import checks
+    from experiments import checks, overrides, plan
     from experiments.report import finish
-    from zoo.train import config, loop, overrides
+    from zoo.train import config, loop
     from zoo.train.parallel import Layout
     from zoo.train.process import set_up_process
 
@@ -83,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
         scores = loop.evaluate(experiment, workdir, layout, which=args.step)
         show(scores, as_json=args.json)
         return 0
-    experiment = overrides.apply(module.experiment(), args.overrides)
+    experiment, beside, lines = plan.planned(module, args.overrides, workdir)
+    for line in lines:
+        print(line)
     if args.dry_run:
         print("\n".join(checks.dry_run(args.name, experiment, layout)))
         return 0
@@ -93,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
         return 0 if good else 1
     report = finish.write if args.traceback else finish.attempt
     try:
-        loop.train(args.name, experiment, workdir, layout, finish=report)
+        beside = beside.items()
+        loop.train(args.name, experiment, workdir, layout, beside=beside, finish=report)
     except loop.Interrupted as stop:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
         return 128 + stop.signum

@@ -7,11 +7,14 @@ Each is a `zoo.data.prepare.Builder`. Once one is imported, here or in a module 
 from experiments.datasets.camvid import Camvid
 from experiments.datasets.digit_scenes import DigitScenes
 from experiments.datasets.digits8x8 import Digits8x8
+from experiments.datasets.image_folder_classes import ImageFolderClasses
+from experiments.datasets.image_folder_masks import ImageFolderMasks
 from experiments.datasets.isbi2012_em import Isbi2012Em
 from experiments.datasets.mnist_idx import MnistIdx
 from experiments.datasets.omniglot_minimal import OmniglotMinimal
 from experiments.datasets.orl_faces import OrlFaces
 
 __all__ = [
-    "Camvid", "DigitScenes", "Digits8x8", "Isbi2012Em", "MnistIdx", "OmniglotMinimal", "OrlFaces",
+    "Camvid", "DigitScenes", "Digits8x8", "ImageFolderClasses", "ImageFolderMasks", "Isbi2012Em",
+    "MnistIdx", "OmniglotMinimal", "OrlFaces",
 ]  # fmt: skip

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.folders import Pair, paired_files
-from zoo.data.prepare import SegmentationBuilder
+from experiments.datasets._builders import SegmentationBuilder
+from experiments.datasets._files import paired_files
+from zoo.data.layouts import Pair
 
 # Names and colours in the order of the ids.
 CLASSES = {

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from experiments.datasets._chosen import parse_numbers
-from zoo.data.prepare import LabelledBuilder, png
-from zoo.data.splits import SPLITS
+from experiments.datasets._builders import LabelledBuilder, png
+from experiments.datasets._chosen import SPLITS, parse_numbers
 
 
 class Digits8x8(LabelledBuilder):

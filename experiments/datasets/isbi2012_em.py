@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.datasets._builders import SegmentationBuilder
 from experiments.datasets._chosen import parse_numbers
-from zoo.data.folders import paired_files
-from zoo.data.prepare import SegmentationBuilder
+from experiments.datasets._files import paired_files
 
 SUFFIXES = (".png", ".tif", ".tiff")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.prepare import LabelledBuilder, png
+from experiments.datasets._builders import LabelledBuilder, png
 
 # "t10k-images-idx3-ubyte.gz", "train-labels.idx1-ubyte", "emnist-letters-test-images-idx3-ubyte".
 FILE = re.compile(r"(?:.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(?:\.gz)?")

@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.datasets._chosen import split_by_name
+from experiments.datasets._builders import LabelledBuilder, png
+from experiments.datasets._chosen import SPLITS, split_by_name
 from zoo.data.images import resize_image
-from zoo.data.prepare import LabelledBuilder, png
-from zoo.data.splits import SPLITS
 
 ARCHIVES = ("images_background_small1.zip", "images_background_small2.zip")
 MEMBER = re.compile(r"[^/]+/([^/]+)/(character\d+)/(\d+_(\d+))\.png")

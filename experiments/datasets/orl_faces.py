@@ -8,7 +8,7 @@ files and is in one split only: to know a face anew must be learnt of strangers.
 from collections.abc import Mapping
 
 from experiments.datasets._chosen import parse_numbers, split_by_name
-from zoo.data.image_folder_classes import ClassFolders
+from experiments.datasets.image_folder_classes import ClassFolders
 
 
 class OrlFaces(ClassFolders):

@@ -7,8 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments.datasets import Digits8x8, DigitScenes
+from experiments.datasets._builders import png
 from zoo.data import open_labelled, open_source
-from zoo.data.prepare import png
 
 
 def picture(index):

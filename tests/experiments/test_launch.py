@@ -18,12 +18,13 @@ def test_list_names_every_experiment_with_its_line(capsys):
     assert launch.main(["list"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in out] == [
-        "contrastive_digits", "fcn16s_camvid", "fcn16s_digits", "fcn32s_camvid", "fcn32s_digits",
-        "fcn8s_camvid", "fcn8s_digits", "patch_digits", "patch_isbi", "quickstart",
-        "siamese_digits", "siamese_faces", "tiramisu103_camvid", "tiramisu56_camvid",
-        "tiramisu67_camvid", "tiramisu_digits", "triplet_all_digits", "triplet_digits",
-        "triplet_faces", "triplet_mnist", "triplet_offline_digits", "triplet_omniglot",
-        "unet_camvid", "unet_digits", "unet_isbi", "unet_pets", "unpool_camvid", "unpool_digits",
+        "contrastive_digits", "embed_folder", "fcn16s_camvid", "fcn16s_digits", "fcn32s_camvid",
+        "fcn32s_digits", "fcn8s_camvid", "fcn8s_digits", "patch_digits", "patch_isbi", "quickstart",
+        "segment_folder", "siamese_digits", "siamese_faces", "tiramisu103_camvid",
+        "tiramisu56_camvid", "tiramisu67_camvid", "tiramisu_digits", "triplet_all_digits",
+        "triplet_digits", "triplet_faces", "triplet_mnist", "triplet_offline_digits",
+        "triplet_omniglot", "unet_camvid", "unet_digits", "unet_isbi", "unet_pets", "unpool_camvid",
+        "unpool_digits",
     ]  # fmt: skip
     assert all(len(line.split()) > 3 for line in out)
 
@@ -86,7 +87,8 @@ BAD = {
     "an unknown data set": (
         ["--set=data.name=digit_scene"],
         "(nearest: digit_scenes or digits8x8); give camvid, digit_scenes, digits8x8, "
-        "image_folder_classes, isbi2012_em, mnist_idx, omniglot_minimal, orl_faces or any name "
+        "image_folder_classes, image_folder_masks, isbi2012_em, mnist_idx, omniglot_minimal, "
+        "orl_faces or any name "
         "that TFDS knows",
     ),
     "a batch that does not divide": (["--set=data.batch_size=13"], "nearest that does is 16"),

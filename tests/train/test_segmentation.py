@@ -1,16 +1,12 @@
 """The segmentation task: what is scored, and at which size."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.data.batches import eval_batches
-from zoo.data.config import Data
-from zoo.data.images import Preprocess
 from zoo.data.info import Info
 from zoo.losses import pixel_cross_entropy
 from zoo.models import UNet
@@ -177,27 +173,6 @@ def test_pictures_are_scored_by_themselves():
     assert scores["information_split"] == 0.5 and scores["information_merge"] == 1
     assert scores["mean_iou"] == plain.scores(sums)["mean_iou"]
     assert plain.scores(sums).keys() == scores.keys() - added.keys()
-
-
-def test_examples_of_many_sizes_are_beside_their_own_pictures():
-    """Where sizes change, rows that only fill a batch lie in the middle, not at the end."""
-    sizes = [(4, 5), (6, 3), (6, 3), (4, 5)]
-    labels = [np.full(size, i % 3, np.uint8) for i, size in enumerate(sizes)]
-    examples = [{"image": np.repeat(x[..., None], 1, -1), "label": x, "name": "x"} for x in labels]
-    data = Data(name="three", batch_size=3, threads=0)
-    # It predicts the grey of a picture, which is its label.
-    model = SimpleNamespace(apply=lambda _, image: one_hot(jnp.round(image[..., 0]).astype(int)))
-    run = SimpleNamespace(
-        experiment=SimpleNamespace(data=data, split="test", model=model),
-        source=lambda split: Labels(examples),
-        eval_batches=lambda source: eval_batches(
-            source, data, Preprocess(1, (0.0,), (1 / 255,)), batch_size=3
-        ),
-    )
-    found = list(Segmentation().bind(INFO)._examples(run, {}))
-    for (image, label, prediction), want in zip(found, labels, strict=True):
-        for array in (image[..., 0], label, prediction):
-            np.testing.assert_array_equal(array, want)
 
 
 def test_a_membrane_that_is_no_class_is_refused():

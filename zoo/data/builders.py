@@ -32,7 +32,7 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
         cls = tfds.builder_cls(plain)
     except ValueError as error:
         known = tfds.list_builders(with_community_datasets=False)
-        ours = ", ".join(n for n in sorted(_names(Builder)) if n in known)
+        ours = ", ".join(n for n in sorted(_names(Builder)) if n in known) or "one of yours"
         problem = f"There is no data set {name!r}{nearest(plain, known)}"
         hint = "for a builder elsewhere import its module first (import experiments.datasets)"
         raise ValueError(f"{problem}; give {ours} or any name that TFDS knows; {hint}.") from error

@@ -60,13 +60,16 @@ def read_mask(path: File) -> np.ndarray:
     """
     image, rawmode = _decode(path)
     if image.format in ("JPEG", "MPO"):
-        raise ValueError(f"The mask {path} is a JPEG, whose compression changes ids; use PNG.")
+        some = ", ".join(map(str, np.unique(np.asarray(image.convert("L")))[:8]))
+        problem = f"The mask {path} is a JPEG, whose compression changes ids (it holds {some}, ...)"
+        raise ValueError(f"{problem}; use PNG.")
     if image.mode in ("L", "P", "1"):
         return np.asarray(image).astype(np.uint8) // np.uint8(_GREY_SCALE.get(rawmode, 1))
     if image.mode in _SIXTEEN_BIT:
         ids = np.asarray(image)
         if ids.min() < 0 or ids.max() > 255:
-            raise ValueError(f"{path} holds ids from {ids.min()} to {ids.max()}, outside 0..255.")
+            span = f"{ids.min()} to {ids.max()}, outside 0..255"
+            raise ValueError(f"{path} holds ids from {span}; number the classes anew.")
         return ids.astype(np.uint8)
     hint = "convert its colours to ids and save it as grey or palette PNG"
     raise ValueError(f"The mask {path} has the mode {image.mode}, not one id a pixel; {hint}.")

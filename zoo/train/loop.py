@@ -9,13 +9,13 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from zoo.data.images import File
+from zoo.data.images import File, write_atomically
 from zoo.train import checkpoint, config, logs
 from zoo.train.config import Experiment
 from zoo.train.logs import Log
@@ -40,15 +40,22 @@ class Interrupted(Exception):
 
 
 def train(
-    name: str, experiment: Experiment, workdir: File, layout: Layout, *, finish: Finish = None
+    name: str,
+    experiment: Experiment,
+    workdir: File,
+    layout: Layout,
+    *,
+    beside: Iterable[tuple[str, bytes]] = (),
+    finish: Finish = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
-    The workdir keeps the experiment's `name`. Returns `step`, `split` and the scores by name.
-    When all that is kept, process 0 calls `finish(run, variables, results, found, workdir, log)`
-    with the best variables on the host, the split's `task.results` and what is returned here.
-    Raises ValueError for bad input, before the workdir is touched; Diverged where the loss became
-    nan or infinite (the last good checkpoint stands); Interrupted after SIGINT or SIGTERM.
+    The workdir keeps the experiment's `name` and the files `beside`, pairs of name and bytes.
+    Returns `step`, `split` and the scores by name. When all that is kept, process 0 calls
+    `finish(run, variables, results, found, workdir, log)` with the best variables on the host, the
+    split's `task.results` and what is returned here. Raises ValueError for bad input, before the
+    workdir is touched; Diverged where the loss became nan or infinite (the last good checkpoint
+    stands); Interrupted after SIGINT or SIGTERM.
     """
     workdir = pathlib.Path(workdir)
     config.check_same(workdir, name, experiment)
@@ -63,6 +70,8 @@ def train(
     if jax.process_index() == 0:
         config.write_experiment(workdir, name, experiment, run.info)
         logs.write_environment(workdir, experiment.seed)
+        for file, text in beside:
+            write_atomically(workdir / file, lambda out, text=text: out.write(text))
 
     checkpoints = checkpoint.Checkpoints(workdir)
     try:

@@ -6,10 +6,10 @@ import re
 import pytest
 from flax import linen as nn
 
+from experiments.overrides import apply
 from zoo.data.config import Data
 from zoo.train import config
 from zoo.train.config import Experiment, Optimizer
-from zoo.train.overrides import apply
 
 
 class Net(nn.Module):

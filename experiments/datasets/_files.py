@@ -1,14 +1,12 @@
 """Folders of pictures and masks that belong together by name."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from zoo.data.images import read_image, read_mask
-
-Pair = tuple[Path, Path]  # The files of a picture and of its mask.
+from zoo.data.layouts import Pair, natural
 
 
 def paired_files(
@@ -36,12 +34,6 @@ def read_pair(pair: Pair, channels: int) -> tuple[np.ndarray, np.ndarray]:
         what = f"The mask {pair[1]} is {own} px, but its image {pair[0]} is {other}"
         raise ValueError(f"{what}: make them equal.")
     return image, mask
-
-
-def natural(text: str) -> list:
-    """A key that sorts by the numbers within names: f9 before f10."""
-    parts = re.split(r"(\d+)", text)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)] + [text]
 
 
 def visible(folder: Path) -> list[Path]:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data.folders import natural, paired_files, read_pair
+from experiments.datasets._files import paired_files, read_pair
+from zoo.data.layouts import natural
 
 
 @pytest.fixture

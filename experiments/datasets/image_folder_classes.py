@@ -1,16 +1,18 @@
 """Any folder of classes: ROOT/class/picture, with the class of a picture told by its folder.
 
-The splits are drawn by a hash of the name of the class, or of the class and the file, so what is
-added or taken away moves nothing else from one split to another.
+ROOT/train/class, ROOT/val/class and, if wished, ROOT/test/class give the splits. Others are drawn
+by a hash of the name of the class, or of the class and the file, so what is added or taken away
+moves nothing else from one split to another.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from zoo.data.folders import visible
+from experiments.datasets._builders import LabelledBuilder, png
+from experiments.datasets._chosen import SPLITS, split_by_hash
+from experiments.datasets._files import visible
 from zoo.data.images import read_image
-from zoo.data.prepare import LabelledBuilder, png
-from zoo.data.splits import SPLITS, split_by_hash
+from zoo.data.layouts import split_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp")
 
@@ -24,19 +26,32 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
     def source_files(self) -> list[Path]:
         """Raises ValueError where there is no class, or one has fewer than two pictures."""
         files: dict[str, Path] = {}
-        for folder in filter(Path.is_dir, visible(self.path)):
+        folders = [folder for folder in visible(self.path) if folder.is_dir()]
+        # ROOT/train/class and ROOT/val/class: the splits are given.
+        self.given = len({split_of(f.name) for f in folders} - {""}) > 1
+        if self.given and not all(split_of(folder.name) for folder in folders):
+            other = next(folder for folder in folders if not split_of(folder.name))
+            raise ValueError(f"{other} lies beside folders of splits: move it into one of them.")
+        inner = (f for folder in folders for f in visible(folder) if f.is_dir())
+        for folder in inner if self.given else folders:
             held = [f for f in visible(folder) if f.suffix.lower() in SUFFIXES and f.is_file()]
             if len(held) < 2:
                 got = f"{len(held)} of the pictures ({', '.join(SUFFIXES)}), but a class needs two"
                 raise ValueError(f"{folder} holds {got}: add some or take the folder away.")
-            files |= {f"{folder.name}/{file.name}": file for file in held}
+            files |= {file.relative_to(self.path).as_posix(): file for file in held}
         if not files:
             raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
         self.classes = list(dict.fromkeys(file.parent.name for file in files.values()))
         self.parts = {split: [] for split in SPLITS}
-        splits = self.split_names(self.classes, list(files))
+        splits = {} if self.given else self.split_names(self.classes, list(files))
         for name, file in files.items():
-            self.parts[splits.get(file.parent.name) or splits[name]].append((name, file))
+            split = split_of(name.split("/")[0]) if self.given else None
+            split = split or splits.get(file.parent.name) or splits[name]
+            self.parts[split].append((name, file))
+        if self.given and not (self.parts["train"] and self.parts["validation"]):
+            raise ValueError(
+                f"{self.path} gives splits, but not both train/ and val/; add the other."
+            )
         return list(files.values())
 
     def _generate_examples(self, files: list[tuple[str, Path]]) -> Iterator[tuple[str, dict]]:

@@ -1,0 +1,230 @@
+"""Plans a run on a folder of one's own: what it holds decides sizes, batch, depth and steps.
+
+A plan is a list of settings with reasons, applied before the user's own `--set`, which wins and is
+planned around. It is made once: a workdir that has begun goes on as its experiment.json says.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from PIL import Image
+
+from experiments import overrides
+from experiments.datasets import _understood
+from experiments.datasets._chosen import SPLITS, split_by_hash
+from zoo.data.builders import open_builder
+from zoo.train import config
+from zoo.train.config import Experiment
+
+FILE = "dataset.json"
+LOWEST = 8  # Pixels of a side that the lowest level of a U-Net sees at least.
+EPOCHS = 60  # Times each training pixel, or picture, is seen, within FEWEST steps and the most.
+FEWEST = 200
+# By the backend, for what an evening allows: side of a crop and of an embedded picture, steps.
+MOST = {"cpu": (256, 64, 3000)}
+MOST_ELSEWHERE = (512, 128, 20_000)
+# Bytes a pixel and a feature of `width`: XLA's memory_analysis on CPU tells 104 and 16 of the
+# temporaries of U-Net's gradient and of its logits, at widths of 16 and of 32 alike.
+TRAINED, SCORED = 110, 20
+
+
+class Plan(NamedTuple):
+    """What was decided, and from what."""
+
+    settings: list[tuple[str, Any, str]]  # Field, value, reason.
+    facts: dict[str, Any]  # Of the data, JSON.
+    told: list[str]  # The same for people.
+
+
+class Settings:
+    """Collects settings; a field that is `fixed` keeps the experiment's value and is none."""
+
+    def __init__(self, experiment: Experiment, fixed: Callable[[str], bool]):
+        self.made: list[tuple[str, Any, str]] = []
+        self._values, self._fixed = flatten_dict(config.to_dict(experiment), sep="."), fixed
+
+    def __call__(self, field: str, value: Any, reason: str) -> Any:
+        """The value that the field gets."""
+        if self._fixed(field):
+            return self._values.get(field, value)
+        self.made.append((field, value, reason))
+        return value
+
+
+def planned(
+    module: ModuleType, given: Sequence[str], workdir: Path
+) -> tuple[Experiment, dict[str, bytes], list[str]]:
+    """The experiment of a module, files for its workdir, and lines to tell.
+
+    Without a `plan` in the module that is `experiment()` with the settings `given`. Raises
+    ValueError where the data of a run that goes on are no longer what they were.
+    """
+    experiment = overrides.apply(module.experiment(), given)
+    if not hasattr(module, "plan"):
+        return experiment, {}, []
+    begun = (workdir / config.FILE).is_file()
+    if begun:
+        experiment = overrides.apply(config.read_experiment(workdir)[1], given)
+    by_hand = {text.partition("=")[0].strip() for text in given}
+    plan: Plan = module.plan(experiment, lambda field: begun or field in by_hand)
+    facts = json.loads(json.dumps(plan.facts))
+    if begun:
+        _check_same(workdir, facts)
+        return experiment, {}, [*plan.told, f"goes on as planned, see {workdir / config.FILE}"]
+    texts = [f"{field}={value}" for field, value, _ in plan.settings]
+    experiment = overrides.apply(module.experiment(), [*texts, *given])
+    width = max(map(len, texts), default=0)
+    reasons = (reason for *_, reason in plan.settings)
+    lines = [f"  {text:{width}}  {why}" for text, why in zip(texts, reasons, strict=True)]
+    files = {FILE: json.dumps(facts, indent=1).encode()}
+    return experiment, files, [*plan.told, "planned (--set wins):", *lines]
+
+
+def _check_same(workdir: Path, facts: dict[str, Any]) -> None:
+    """Raises ValueError where a workdir's dataset.json tells other facts, but for the folder."""
+    try:
+        old = json.loads((workdir / FILE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{workdir / FILE} cannot be read ({error}); restore it.") from error
+    if changed := [k for k in facts if k != "folder" and facts[k] != old.get(k)]:
+        problem = f"{facts['folder']} is not what {workdir} was trained on: {', '.join(changed)}"
+        raise ValueError(f"{problem} changed; undo that, or train in another --workdir.")
+
+
+def _open(experiment: Experiment, **options: Any):
+    data = experiment.data
+    if data.path is None:
+        raise ValueError("The folder is not given; --set data.path=DIR.")
+    return open_builder(data.name, path=data.path, options={**data.options, **options})
+
+
+def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
+    """Of a U-Net; ValueError for a folder that cannot be understood."""
+    facts = _open(experiment).understood
+    settle, backend = Settings(experiment, fixed), jax.default_backend()
+    most, _, most_steps = MOST.get(backend, MOST_ELSEWHERE)
+    median, largest = (np.array(facts["sizes"][k]) for k in ("median", "largest"))
+    train = len(facts["splits"]["train"])
+    classes = len(facts["classes"])
+    settle("model.num_classes", classes, f"the masks hold {classes} classes")
+    width, budget, devices = experiment.model.width, _memory(), jax.device_count()
+
+    fits = budget / (SCORED * width * devices)  # Pixels of one picture a device, when scored.
+    if math.prod(largest) > fits or fixed("data.size"):
+        share = math.sqrt(min(1, fits / math.prod(largest)))
+        size = [int(side * share) for side in largest]
+        why = f"the largest picture, {_px(largest)}, does not fit {_gib(budget)} whole"
+        largest = np.array(settle("data.size", tuple(size), why) or largest)
+        median = np.minimum(median, largest)
+    side = min(*median, most)
+    levels = [n for n in range(1, 5) if side // 2**n >= LOWEST]
+    depth = max(levels, default=1)
+    why = f"{side:g} px halved {depth}x leave {side // 2**depth:g}; {LOWEST} at least, 4x at most"
+    depth = settle("model.depth", depth, why)
+    crop = tuple(int(max(1, min(s, most) // 2**depth) * 2**depth) for s in median)
+    why = f"the median picture, {_px(median)}, up to {most} on {backend}, in steps of {2**depth}"
+    crop = settle("data.crop", crop, why) or median
+    pixels = math.prod(crop)
+    need = width * max(TRAINED * pixels, SCORED * math.prod(largest))
+    batch = int(min(8, max(1, train // 2), budget / need)) // devices * devices or devices
+    why = f"8, but no more than half of {train} pictures and than {_gib(budget)} hold"
+    why += f" ({_gib(need * batch)} by estimate); in steps of {devices} device(s)"
+    batch = settle("data.batch_size", batch, why)
+    patches = train * max(1.0, math.prod(median) / pixels)
+    why = f"{patches:.0f} crops of {_px(crop)} px cover the {train} training pictures"
+    _settle_steps(settle, patches, batch, most_steps, why)
+    return Plan(settle.made, facts, _understood.lines(facts))
+
+
+def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
+    """Of an encoder; ValueError for a folder without classes, and too few of them or of pictures.
+
+    Classes are held out where that leaves every split two at least.
+    """
+    settle = Settings(experiment, fixed)
+    every = _open(experiment, split_by="example", validation_share=0, test_share=0)
+    files = [file for part in every.parts.values() for _, file in part]
+    classes, options, split = every.classes, {}, "as the folders give it"
+    if not every.given:
+        held = split_by_hash(classes, 0.2, 0.2) if len(classes) > len(SPLITS) else {}
+        enough = held and min(list(held.values()).count(s) for s in SPLITS) > 1
+        why = (
+            f"{len(classes)} classes are {'enough' if enough else 'too few'} to hold whole ones out"
+        )
+        by, split = "class" if enough else "example", "by a hash of names"
+        options["split_by"] = settle("data.options.split_by", by, why)
+        if not enough:
+            few = f"{len(files)} pictures are split in two, not in three"
+            options["test_share"] = settle("data.options.test_share", 0.0, few)
+    sizes, grey = [], True
+    for file in files[:: max(1, len(files) // 100)]:
+        with Image.open(file) as image:
+            sizes.append(image.size[::-1])
+            grey = grey and image.mode in ("1", "L", "I;16")
+    channels = 1 if grey else 3
+    why = f"pictures are {'grey' if grey else 'in colour'}"
+    options["channels"] = settle("data.options.channels", channels, why)
+    builder = _open(experiment, **options)
+
+    backend, (median, devices) = jax.default_backend(), (np.median(sizes, 0), jax.device_count())
+    _, most, most_steps = MOST.get(backend, MOST_ELSEWHERE)
+    size = tuple(max(1, round(float(s * min(1, most / max(median))))) for s in median)
+    why = f"the median picture, {_px(median)}, with sides up to {most} on {backend}"
+    settle("data.size", size, why)
+    counts = np.unique([f.parent.name for _, f in builder.parts["train"]], return_counts=True)[1]
+    each = int(np.clip(np.median(counts), 2, 4))
+    why = f"a training class has {np.median(counts):g} pictures in the median; 2 to 4"
+    each = settle("task.images_per_class", each, why)
+    several = max(min(len(counts), 16) // devices * devices, devices)
+    why = f"{each} pictures of {several} of the {len(counts)} training classes, 16 at most"
+    batch = settle("data.batch_size", each * several, why)
+    _settle_steps(settle, int(counts.sum()), batch, most_steps, f"{counts.sum()} training pictures")
+    names = [file.parent.name for file in files]
+    splits = {s: [name for name, _ in part] for s, part in builder.parts.items() if part}
+    facts = {
+        "folder": str(builder.path),
+        "layout": "a folder of pictures for each class",
+        "pictures": len(files),
+        "classes": [{"name": name, "pictures": names.count(name)} for name in classes],
+        "splits": splits,
+    }
+    counted = ", ".join(f"{s} {len(some)}" for s, some in splits.items())
+    told = f"{builder.path}: {len(files)} pictures of {len(classes)} classes, each in its folder"
+    return Plan(settle.made, facts, [told, f"split {split}: {counted}"])
+
+
+def _settle_steps(settle: Settings, items: float, batch: int, most: int, why: str) -> None:
+    """Steps, and how often the run looks at itself."""
+    wanted = math.ceil(EPOCHS * items / batch)
+    steps = min(max(wanted, FEWEST), most)
+    why = f"{why}; each {EPOCHS} times in batches of {batch} is {wanted}; {FEWEST} to {most}"
+    steps = settle("steps", steps, why)
+    often = max(1, steps // 8)
+    for field in ("eval_every", "checkpoint_every"):
+        settle(field, often, "an eighth of the steps")
+    settle("log_every", max(1, min(20, steps // 20)), "20, or a twentieth of the steps")
+    settle("optimizer.warmup_steps", steps // 20, "a twentieth of the steps")
+
+
+def _memory() -> float:
+    """Bytes that a batch may take: half of an accelerator's memory, a quarter of the host's."""
+    stats = jax.numpy.zeros(()).device.memory_stats() or {}  # None on CPU.
+    if limit := stats.get("bytes_limit"):
+        return limit / 2
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+
+
+def _px(size: Sequence[float]) -> str:
+    return "x".join(f"{side:g}" for side in reversed(list(size)))
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"

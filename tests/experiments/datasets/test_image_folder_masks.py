@@ -1,0 +1,220 @@
+"""A folder of one's own: what is understood of it, and what is read from it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.datasets import ImageFolderMasks
+from experiments.datasets._understood import grouped
+from zoo.data import open_source
+
+SIZE = (24, 20)  # (w, h)
+
+
+def picture(seed):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(SIZE, Image.Resampling.BICUBIC)
+
+
+def mask(seed, values=(0, 255)):
+    label = np.full(SIZE[::-1], values[0], np.uint8)
+    for k, value in enumerate(values[1:]):
+        label[4 * k : 4 * k + 4, seed % 8 : seed % 8 + 6] = value
+    return label
+
+
+def fill(root, count, *, images="images", masks="masks", first=0, values=(0, 255)):
+    for folder in (images, masks):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for i in range(first, first + count):
+        picture(i).save(root / images / f"p{i}.jpg", quality=95, subsampling=0)
+        Image.fromarray(mask(i, values)).save(root / masks / f"p{i}.png")
+    return root
+
+
+def opened(root, split="train", **options):
+    return open_source("image_folder_masks", split, path=str(root), options=options)
+
+
+def names(root, **options):
+    builder = ImageFolderMasks(path=root, **options)
+    return {split: set(some) for split, some in builder.understood["splits"].items() if some}
+
+
+def contents(root):
+    return {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in root.rglob("*") if f.is_file()}
+
+
+def test_masks_of_0_and_255_are_mapped_and_nothing_is_written(tmp_path):
+    before = contents(fill(tmp_path, 10))
+    found = {}
+    for split in ("train", "validation"):
+        source = opened(tmp_path, split)
+        found[split] = [example["name"] for example in source]
+        for example in source:
+            number = int(example["name"].removeprefix("images/p").removesuffix(".jpg"))
+            np.testing.assert_array_equal(example["label"], mask(number) // 255)
+            with Image.open(tmp_path / example["name"]) as image:
+                np.testing.assert_array_equal(example["image"], np.asarray(image))
+    assert sorted([*found["train"], *found["validation"]]) == sorted(
+        f"images/p{i}.jpg" for i in range(10)
+    )
+    info = source.info
+    assert (info.num_classes, info.class_names) == (2, ("class 0", "class 255"))
+    assert info.channels == 3 and len(set(info.colours)) == 2
+    assert contents(tmp_path) == before
+
+
+def test_mean_and_deviation_are_those_of_the_training_pixels(tmp_path):
+    source = opened(fill(tmp_path, 8))
+    pixels = np.concatenate([e["image"].reshape(-1, 3) for e in source]).astype(np.float64) / 255
+    np.testing.assert_allclose(source.info.mean, pixels.mean(0), atol=1e-4)
+    np.testing.assert_allclose(source.info.std, pixels.std(0), atol=1e-4)
+
+
+def test_what_was_understood_is_json_with_all_that_a_reader_asks_for(tmp_path):
+    fill(tmp_path, 6, values=(0, 3, 7, 255))
+    told = ImageFolderMasks(path=tmp_path).understood
+    assert json.loads(json.dumps(told)) == told
+    # 255 beside ids with gaps is a class: only beside 0..n is it void.
+    assert told["mapping"] == {"0": 0, "3": 1, "7": 2, "255": 3}
+    share = np.mean([mask(i, (0, 3, 7, 255)) == 3 for i in range(6)])
+    assert told["classes"][1]["share"] == pytest.approx(share, abs=1e-6)
+    assert told["sizes"] == {"smallest": [20, 24], "median": [20, 24], "largest": [20, 24]}
+    assert (told["pictures"], told["channels"], told["masks"]) == (6, 3, "ids")
+
+
+def test_void_beside_consecutive_ids_is_not_learnt(tmp_path):
+    source = opened(fill(tmp_path, 6, values=(0, 1, 2, 255)))
+    assert source.info.num_classes == 3
+    assert {int(v) for example in source for v in np.unique(example["label"])} == {0, 1, 2, 255}
+
+
+def test_splits_of_folders_are_kept(tmp_path):
+    fill(tmp_path, 3, images="train/images", masks="train/masks")
+    fill(tmp_path, 2, images="val/images", masks="val/masks", first=3)
+    assert names(tmp_path) == {
+        "train": {f"train/images/p{i}.jpg" for i in range(3)},
+        "validation": {f"val/images/p{i}.jpg" for i in (3, 4)},
+    }
+
+
+def test_training_pictures_alone_give_some_to_validation(tmp_path):
+    fill(tmp_path, 8, images="train/images", masks="train/masks")
+    fill(tmp_path, 2, images="test/images", masks="test/masks", first=8)
+    found = names(tmp_path)
+    assert found["test"] == {f"test/images/p{i}.jpg" for i in (8, 9)}
+    assert found["train"] | found["validation"] == {f"train/images/p{i}.jpg" for i in range(8)}
+    assert not found["train"] & found["validation"] and found["validation"]
+
+
+def test_what_is_added_moves_no_other(tmp_path):
+    before = names(fill(tmp_path, 12))
+    after = names(fill(tmp_path, 6, first=12))
+    for split in before:
+        assert before[split] <= after[split]
+
+
+def test_pictures_that_are_nearly_the_same_share_a_split(tmp_path):
+    fill(tmp_path, 12)
+    for i in range(12):  # Less contrast, and not through a JPEG.
+        picture(i).point(lambda v: 0.8 * v + 30).save(tmp_path / "images" / f"q{i}.png")
+        Image.fromarray(mask(i)).save(tmp_path / "masks" / f"q{i}.png")
+    found = names(tmp_path)
+    assert len(found) == 2
+    for some in found.values():
+        assert {n[:-4].replace("/p", "/q") for n in some} == {
+            n[:-4].replace("/p", "/q") for n in some if "/p" in n
+        }
+        assert sum("/p" in n for n in some) == sum("/q" in n for n in some)
+
+
+def test_groups_share_a_split(tmp_path):
+    found = names(fill(tmp_path, 30), group="p[0-9](?=[0-9])")  # p1x together, p2x together.
+    for ten in ("1", "2"):
+        group = {f"images/p{ten}{i}.jpg" for i in range(10)}
+        assert sum(bool(group & some) for some in found.values()) == 1
+    with pytest.raises(ValueError, match="no regular expression"):
+        ImageFolderMasks(path=tmp_path, group="(")
+
+
+def test_groups_join_what_is_joined_by_steps():
+    found = grouped(["a1", "b", "c", "d", "a2"], [(1, 2), (2, 3)], "^a")
+    assert found == {"a1": "a1", "a2": "a1", "b": "b", "c": "b", "d": "b"}
+
+
+def test_a_table_names_the_classes(tmp_path):
+    fill(tmp_path, 6, values=(0, 1, 2))
+    before = ImageFolderMasks(path=tmp_path).data_dir
+    (tmp_path / "classes.csv").write_text("name,id\nground,0\nhouse,1\nvoid,2\n")
+    source = opened(tmp_path)
+    assert source.info.class_names == ("ground", "house")
+    assert {int(v) for example in source for v in np.unique(example["label"])} == {0, 1, 255}
+    assert ImageFolderMasks(path=tmp_path).data_dir != before
+
+
+def test_grey_pictures_have_one_channel(tmp_path):
+    fill(tmp_path, 6)
+    for file in (tmp_path / "images").iterdir():
+        with Image.open(file) as image:
+            image.convert("L").save(file)
+    source = opened(tmp_path)
+    assert source.info.channels == 1 == len(source.info.mean) and source[0]["image"].shape[-1] == 1
+
+
+def soft(root):
+    label = Image.fromarray(mask(3)).rotate(20, Image.Resampling.BICUBIC)
+    label.save(root / "masks" / "p3.png")
+
+
+def jpeg(root):
+    (root / "masks" / "p3.png").unlink()
+    Image.fromarray(mask(3)).save(root / "masks" / "p3.jpg")
+
+
+def cut(root):
+    file = root / "images" / "p3.jpg"
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def one(root):
+    for file in [*root.glob("images/p[1-9].jpg"), *root.glob("masks/p[1-9].png")]:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (soft, r"p3.png holds \d+ stray value\(s\), \d+, .*anti-aliased.*classes.csv"),
+        (jpeg, r"p3.jpg is a JPEG, .*\(it holds 0, "),
+        (cut, "p3.jpg cannot be read as a picture"),
+        (one, "holds one picture with a mask, and one cannot both train and validate"),
+        (
+            lambda root: (root / "masks" / "p3.png").unlink(),
+            "p3.jpg is a picture without a mask.*zoo check",
+        ),
+        (
+            lambda root: Image.fromarray(mask(3)[:-1]).save(root / "masks" / "p3.png"),
+            "p3.png is 24x19 px",
+        ),
+        (lambda root: [f.unlink() for f in root.glob("masks/*")], "holds no masks"),
+        (lambda root: [f.unlink() for f in root.glob("images/*")], "holds no pictures"),
+        (lambda root: [f.unlink() for f in root.glob("*/*")], "holds no pictures"),
+    ],
+)
+def test_bad_folders_are_one_clear_error(spoil, words, tmp_path):
+    spoil(fill(tmp_path, 6))
+    with pytest.raises(ValueError, match=words):
+        opened(tmp_path)
+
+
+def test_pictures_of_one_group_cannot_be_split(tmp_path):
+    with pytest.raises(ValueError, match=r"6 pictures are 1 group\(s\)"):
+        opened(fill(tmp_path, 6), group="images")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="none is no folder"):
+        opened(tmp_path / "none")

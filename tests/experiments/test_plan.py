@@ -1,0 +1,170 @@
+"""What is planned for a folder, its reasons, and that the user's --set and a begun run win."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import embed_folder, launch, plan, quickstart, segment_folder
+from zoo.data.info import Info
+from zoo.train import config
+
+
+def picture(seed, size):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures of 40x33 px and masks of 0 and 255; the median counts, so two are larger."""
+    for name in ("images", "masks"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+    for i in range(10):
+        size = (60, 50) if i in (2, 3) else (40, 33)
+        picture(i, size).save(tmp_path / "own" / "images" / f"p{i}.png")
+        label = np.zeros(size[::-1], np.uint8)
+        label[4:20, 5 + i : 20 + i] = 255
+        Image.fromarray(label).save(tmp_path / "own" / "masks" / f"p{i}.png")
+    return tmp_path / "own"
+
+
+def made(module, folder, *given, workdir="/nowhere"):
+    return plan.planned(module, [f"data.path={folder}", *given], pathlib.Path(workdir))
+
+
+def test_a_u_net_is_planned_from_the_pictures(folder):
+    experiment, files, lines = made(segment_folder, folder)
+    assert experiment.model.num_classes == 2
+    # 33 px halved twice leave 8, thrice 4. 33 and 40 in steps of 4.
+    assert experiment.model.depth == 2 and experiment.data.crop == (32, 40)
+    facts = json.loads(files["dataset.json"])
+    train = len(facts["splits"]["train"])
+    # conftest gives 8 devices, of which each needs a picture.
+    assert experiment.data.batch_size == 8 and experiment.data.size is None
+    wanted = np.ceil(60 * train * (33 * 40) / (32 * 40) / 8)
+    assert experiment.steps == max(wanted, plan.FEWEST)
+    assert experiment.optimizer.warmup_steps == experiment.steps // 20
+    text = "\n".join(lines)
+    for words in ("10 RGB pictures of 40x33 to 60x50 px", "0 -> 0 class 0", "255 -> 1 class 255",
+                  "data.crop=(32, 40)", "the median picture, 40x33", f"train {train}"):  # fmt: skip
+        assert words in text
+
+
+def test_what_is_set_wins_and_is_planned_around(folder):
+    given = ("model.depth=1", "data.batch_size=16", "steps=77", "model.width=8")
+    experiment, _, lines = made(segment_folder, folder, *given)
+    assert (experiment.model.depth, experiment.data.batch_size) == (1, 16)
+    assert (experiment.steps, experiment.model.width) == (77, 8)
+    assert experiment.data.crop == (32, 40) and experiment.eval_every == 77 // 8
+    assert not any(line.strip().startswith(("model.depth", "steps=")) for line in lines)
+    assert any("in steps of 2" in line for line in lines)
+
+
+def test_little_memory_makes_batches_and_pictures_small(folder, monkeypatch):
+    monkeypatch.setattr(plan.jax, "device_count", lambda: 1)
+    experiment, files, _ = made(segment_folder, folder)
+    assert (
+        experiment.data.batch_size == len(json.loads(files["dataset.json"])["splits"]["train"]) // 2
+    )
+    need = 16 * max(plan.TRAINED * 32 * 40, plan.SCORED * 50 * 60)
+    monkeypatch.setattr(plan, "_memory", lambda: 2.5 * need)
+    assert made(segment_folder, folder)[0].data.batch_size == 2
+    monkeypatch.setattr(plan, "_memory", lambda: 16 * plan.SCORED * 25 * 30)
+    experiment, _, lines = made(segment_folder, folder)
+    assert experiment.data.size == (25, 30) and max(experiment.data.crop) <= 30
+    assert any("does not fit" in line for line in lines)
+
+
+def test_other_experiments_are_as_they_stand(tmp_path):
+    experiment, files, lines = plan.planned(quickstart, ["steps=3"], tmp_path)
+    assert experiment.steps == 3 and not files and not lines
+
+
+def test_a_begun_run_goes_on_as_it_was_planned(folder, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    first, files, _ = made(segment_folder, folder, "seed=3", workdir=workdir)
+    config.write_experiment(workdir, "segment_folder", first, Info("own", 2, ("a", "b")))
+    (workdir / "dataset.json").write_bytes(files["dataset.json"])
+    monkeypatch.setattr(plan, "EPOCHS", 1000)  # Rules that have changed meanwhile ...
+    monkeypatch.setattr(plan, "_memory", lambda: 1e5)  # ... or another machine.
+    again, files, lines = made(segment_folder, folder, workdir=workdir)
+    assert again == first and not files and "goes on as planned" in lines[-1]
+    assert made(segment_folder, folder, "steps=9000", workdir=workdir)[0].steps == 9000
+    picture(99, (40, 33)).save(folder / "images" / "new.png")
+    Image.fromarray(np.zeros((33, 40), np.uint8)).save(folder / "masks" / "new.png")
+    with pytest.raises(ValueError, match=r"is not what .*run was trained on: pictures, .*splits"):
+        made(segment_folder, folder, workdir=workdir)
+
+
+def classes(root, count, pictures=6):
+    for c in range(count):
+        (root / f"class{c}").mkdir(parents=True)
+        for i in range(pictures):
+            picture(100 * c + i, (90, 60)).convert("L").save(root / f"class{c}" / f"{i}.png")
+    return root
+
+
+def test_classes_are_held_out_where_they_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.jax, "device_count", lambda: 1)
+    experiment, files, lines = made(embed_folder, classes(tmp_path, 30))
+    facts = json.loads(files["dataset.json"])
+    held = [{name.split("/")[0] for name in names} for names in facts["splits"].values()]
+    assert len(held) == 3 and not held[0] & held[1] and sum(map(len, held)) == 30
+    assert experiment.data.options["channels"] == 1 and experiment.data.size == (43, 64)
+    assert experiment.task.images_per_class == 4
+    assert experiment.data.batch_size == 4 * min(16, len(held[0]))
+    assert any("30 classes are enough" in line for line in lines)
+
+
+def test_pictures_are_held_out_of_few_classes(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.jax, "device_count", lambda: 1)
+    experiment, files, _ = made(embed_folder, classes(tmp_path, 3))
+    assert set(json.loads(files["dataset.json"])["splits"]) == {"train", "validation"}
+    assert experiment.data.options["split_by"] == "example"
+    assert experiment.data.batch_size == 3 * experiment.task.images_per_class
+
+
+def test_splits_of_class_folders_are_kept(tmp_path):
+    classes(tmp_path / "train", 4)
+    classes(tmp_path / "val", 2, pictures=3)
+    experiment, files, lines = made(embed_folder, tmp_path)
+    facts = json.loads(files["dataset.json"])
+    assert {s: len(names) for s, names in facts["splits"].items()} == {"train": 24, "validation": 6}
+    assert all(name.startswith("val/") for name in facts["splits"]["validation"])
+    assert len(facts["classes"]) == 4 and "as the folders give it" in lines[1]
+    assert "split_by" not in experiment.data.options
+    classes(tmp_path / "other", 2)
+    with pytest.raises(ValueError, match="other lies beside folders of splits"):
+        made(embed_folder, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["segment_folder", "embed_folder"])
+def test_bad_folders_are_one_line_and_touch_nothing(name, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for given, words in (
+        (f"data.path={tmp_path / 'empty'}", "holds no"),
+        ("seed=1", "data.path=DIR"),
+    ):
+        command = [name, "--workdir", str(tmp_path / "run"), "--set", given]
+        assert launch.main(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_resumed_run(folder, tmp_path, capsys):
+    command = ["segment_folder", f"--set=data.path={folder}", "--workdir", str(tmp_path / "run"),
+               "--set=model.width=4", "--set=steps=3"]  # fmt: skip
+    before = {f: f.read_bytes() for f in folder.rglob("*.png")}
+    assert launch.main(command) == 0
+    told = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    assert told["mapping"] == {"0": 0, "255": 1}
+    assert "planned" in capsys.readouterr().out
+    # Without the folder and the settings: experiment.json knows them.
+    assert launch.main(["segment_folder", "--workdir", str(tmp_path / "run"), "--set=steps=4"]) == 0
+    assert "from step 3 of 4" in "".join(capsys.readouterr())
+    assert {f: f.read_bytes() for f in folder.rglob("*.png")} == before

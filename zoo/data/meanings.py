@@ -1,0 +1,186 @@
+"""What the values of a folder's masks mean: ids, gapped ids, 0 and 255, a palette, or colours.
+
+A table of classes beside the data decides; without one, the values that fill areas are the classes.
+A value that hardly ever fills a square of 2x2 px is stray: an anti-aliased edge, or JPEG's noise.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.images import read_image, read_mask
+
+MOST_COLOURS = 32  # That are taken for classes without a table.
+SOLID = 0.05  # Of a value's pixels begin a 2x2 square of it, or it is stray; of areas nearly all.
+REMEDY = "redraw them, or list what is meant in a classes.csv (name,id or name,r,g,b) in the folder"
+_TABLE = re.compile(
+    r"(?i)(?:class(?:es|_?names?|_dict)?|label_?(?:map|s|_?colors)|colou?r_?(?:s|map)|palette"
+    r"|codes|dataset)\.(?:csv|txt|json)"
+)
+_VOID = re.compile(r"(?i)void|unlabell?ed|ignored?|don'?t ?care|unknown")
+_ROW = re.compile(r"((?:\d+[\s,;:=|]+)*)(.*?)((?:[\s,;:=|]+\d+)*)[\s,;:=|]*")
+_RGB = np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+class Seen(NamedTuple):
+    """One mask: its values, and how many of each begin a 2x2 square."""
+
+    size: tuple[int, int]  # (h, w).
+    pixels: Mapping[int, int]
+    solid: Mapping[int, int]
+    coloured: bool  # Values are 0xRRGGBB.
+    palette: Mapping[int, int]  # 0xRRGGBB of the values, where the file has a palette.
+
+
+class Meaning(NamedTuple):
+    """The classes of a folder and how its masks tell them."""
+
+    names: tuple[str, ...]
+    colours: tuple[int | None, ...]  # 0xRRGGBB, where the folder tells.
+    ids: Mapping[int, int]  # The class of a mask's value; 255 is void.
+    coloured: bool
+    rule: str  # How it was decided, in words.
+    why: str  # A value stands for none.
+
+    def own(self, values: Collection[int], coloured: bool) -> list[int]:
+        """The ids of one mask's values, -1 where they have none; grey may stand among colours."""
+        factor = 0x010101 if self.coloured and not coloured else 1
+        return [-1 if coloured > self.coloured else self.ids.get(v * factor, -1) for v in values]
+
+    def wrong(self, values: Collection[int], coloured: bool) -> str:
+        """What is wrong with one mask's values, in words; empty where nothing is."""
+        ids = self.own(values, coloured)
+        bad = [written(v, coloured) for v, i in zip(values, ids, strict=True) if i < 0]
+        some = ", ".join(bad[:8]) + ", ..." * (len(bad) > 8)
+        why = "the other masks hold ids" if coloured > self.coloured else self.why
+        return f"holds {len(bad)} stray value(s), {some}: {why}" if bad else ""
+
+
+def read_values(path: Path) -> tuple[np.ndarray, bool]:
+    """[h, w] int32 ids, or 0xRRGGBB of a mask in colour, and which; ValueError as `read_mask`."""
+    try:
+        return read_mask(path).astype(np.int32), False
+    except ValueError as error:
+        if "has the mode" not in str(error):
+            raise
+    rgb = read_image(path, 3).astype(np.int32)
+    coloured = bool((rgb != rgb[..., :1]).any())
+    return rgb @ _RGB if coloured else rgb[..., 0], coloured
+
+
+def written(value: int, coloured: bool) -> str:
+    """A mask's value as a person writes it."""
+    return f"#{value:06x}" if coloured else str(value)
+
+
+def look(path: Path) -> Seen:
+    """Counts the values of one mask; ValueError as `read_values`."""
+    values, coloured = read_values(path)
+    corner = values[:-1, :-1]
+    square = (corner == values[1:, 1:]) & (corner == values[1:, :-1]) & (corner == values[:-1, 1:])
+    counts = [np.unique(v, return_counts=True) for v in (values, corner[square])]
+    pixels, solid = (dict(zip(v.tolist(), n.tolist(), strict=True)) for v, n in counts)
+    with Image.open(path) as image:
+        rgb = np.reshape(image.getpalette("RGB") if image.mode == "P" else (), (-1, 3)).astype(int)
+    palette = {v: int(rgb[v] @ _RGB) for v in pixels if v < len(rgb)}
+    return Seen(values.shape, pixels, solid, coloured, palette)
+
+
+def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
+    """Decides what the masks' values stand for.
+
+    255 beside ids 0..n (or 1..n, or a palette's) is void, but beside one other value a class.
+    ValueError for a faulty table, palettes that differ, one class only, and too many colours.
+    """
+    votes = [one.coloured for one in seen.values() if one.pixels.keys() - {0}]
+    coloured = 2 * sum(votes) > len(votes)
+    pixels, solid, palette = Counter(), Counter(), {}
+    for path, one in seen.items():
+        factor = 0x010101 if coloured and not one.coloured else 1
+        for total, counts in ((pixels, one.pixels), (solid, one.solid)):
+            total.update({v * factor: n for v, n in counts.items() if one.coloured <= coloured})
+        for v, rgb in one.palette.items():
+            if palette.setdefault(v, rgb) != rgb:
+                what = f"{path} shows {v} as #{rgb:06x}, another mask as #{palette[v]:06x}"
+                raise ValueError(f"{what}: palettes differ, so indices mean nothing; save as RGB.")
+    if rows := read_table(table, coloured) if table else {}:
+        why, rule = f"{table.name} does not list it", f"by {table}"
+        void = {v for v, (name, _) in rows.items() if _VOID.fullmatch(name)}
+        void |= {255} - rows.keys() if not coloured else set()
+    else:
+        void: set[int] = set()
+        why, rule = "an anti-aliased or compressed edge?", "by the values found"
+        others, low = sorted(pixels.keys() - {255}), int(0 not in pixels)
+        stray = {v for v in others if v and solid[v] < SOLID * pixels[v]}
+        run = others == list(range(low, low + len(others)))
+        # A class may be a line, 1 px wide: of two values no one is stray, nor few among 0..n.
+        if len(pixels) > 2 and not (run and 2 * len(stray) <= len(pixels)):
+            others, run = [v for v in others if v not in stray], run and not stray
+        if not coloured and 255 in pixels and len(others) > 1 and (run or palette):
+            void, rule = {255}, f"{rule}; 255 is void beside the ids {others[0]}..{others[-1]}"
+        found = sorted({*others, *(pixels.keys() & {255})})
+        colours = {v: v for v in found} if coloured else palette
+        rows = {v: (f"class {written(v, coloured)}", colours.get(v)) for v in found}
+    classes = [v for v in rows if v not in void]
+    if len(classes) < 2 or len(classes) > (MOST_COLOURS if coloured and not table else 255):
+        what = f"The masks hold {len(classes)} classes {rule} ({len(pixels)} values in all)"
+        raise ValueError(f"{what}; {REMEDY}.")
+    names, colours = zip(*(rows[v] for v in classes), strict=True)
+    ids = dict.fromkeys(void, 255) | {v: i for i, v in enumerate(classes)}
+    return Meaning(names, colours, ids, coloured, rule, why)
+
+
+def find_table(root: Path, masks: Collection[Path]) -> Path | None:
+    """The table of classes in the folder, beside the masks or above them, if there is one."""
+    folders = {root, *(f for mask in masks for f in mask.parents if f.is_relative_to(root))}
+    files = [f for folder in sorted(folders) for f in sorted(folder.glob("*.*"))]
+    found = (f for f in files if _TABLE.fullmatch(f.name))  # nnU-Net's dataset.json has labels.
+    return next(
+        (f for f in found if f.stem != "dataset" or '"labels"' in f.read_text("utf-8")), None
+    )
+
+
+def read_table(path: Path, coloured: bool) -> dict[int, tuple[str, int | None]]:
+    """{value of a mask: (name, 0xRRGGBB or None)}, in order.
+
+    A row is a name with an id, a colour, both (the id first) or neither, as its place is then its
+    id. Empty where colours are wanted and it has none. ValueError for what is no such table.
+    """
+    table: dict[int, tuple[str, int | None]] = {}
+    try:
+        text = path.read_text("utf-8-sig")
+        lines = _rows(json.loads(text)) if path.suffix == ".json" else text.splitlines()
+        rows = [_ROW.fullmatch(line.replace('"', "").strip()) for line in lines if line[:1] != "#"]
+        rows = [(r[2], [int(n) for n in re.findall(r"\d+", r[1] + r[3])]) for r in rows if r[0]]
+        if any(numbers for _, numbers in rows):  # A row without them is the head.
+            rows = [row for row in rows if row[1]]
+        for i, (name, numbers) in enumerate(rows):
+            rgb = int.from_bytes(bytes(numbers[-3:]), "big") if len(numbers) > 2 else None
+            value = numbers[0] if len(numbers) in (1, 4) else i
+            if len(numbers) not in (0, 1, 3, 4) or (not coloured and value > 255):
+                raise ValueError(f"the row of {name!r} has the numbers {numbers}")
+            if not coloured or rgb is not None:
+                table[rgb if coloured else value] = (name, rgb)
+    except (ValueError, AttributeError, TypeError) as error:
+        problem = f"The table of classes {path} cannot be read ({error})"
+        raise ValueError(f"{problem}; give rows of name,id or name,r,g,b.") from error
+    return table
+
+
+def _rows(data: Any) -> list[str]:
+    """The rows of a table in JSON: a list, or a dict by name or id."""
+    if isinstance(data, dict):
+        data = next((data[k] for k in ("labels", "classes", "categories") if k in data), data)
+    return [",".join(_flat(row)) for row in (data.items() if isinstance(data, dict) else data)]
+
+
+def _flat(value: Any) -> list[str]:
+    parts = value.values() if isinstance(value, dict) else value
+    nested = isinstance(value, dict | list | tuple)
+    return [text for part in parts for text in _flat(part)] if nested else [str(value)]
