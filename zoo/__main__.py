@@ -44,7 +44,25 @@ def parser() -> argparse.ArgumentParser:
         description="By the threshold of equal errors on the validation split.",
     )  # fmt: skip
     p_verify.add_argument("--json", action="store_true", help="print one JSON object")
+    p_check = commands.add_parser("check", help="every fault of a folder; exit code 1: mend some")
+    p_check.add_argument("folder", type=pathlib.Path, metavar="DATA_DIR")
+    p_check.add_argument("--json", action="store_true", help="print one JSON object")
+    p_check.set_defaults(use=check)
     return p
+
+
+def check(args: argparse.Namespace) -> int:
+    taken, faults = zoo.data.check_folder(args.folder)
+    must = sum(not fault.warning for fault in faults)
+    if args.json:
+        told = {"folder": args.folder, "layout": taken, "faults": [f._asdict() for f in faults]}
+        print(json.dumps(told, default=str))
+        return int(must > 0)
+    width = max((len(str(fault.file)) for fault in faults), default=0)
+    for kind, file, what, remedy, warning in faults:
+        print(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
+    print(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
+    return int(must > 0)
 
 
 def predict(run, args: argparse.Namespace) -> None:
@@ -80,6 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     """Bad input is one line on stderr and exit code 2."""
     args = parser().parse_args(argv)
     try:
+        if args.use is check:
+            return check(args)
         # After the command line is known to be right: `zoo.infer` takes seconds to import.
         zoo.infer.set_up_process()
         args.use(zoo.load_run(args.workdir, which=args.step), args)

@@ -1,0 +1,146 @@
+"""All faults that a script plants are found, each by its file, and none in clean folders."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from zoo.__main__ import main
+from zoo.data import check_folder
+
+HERE = pathlib.Path(__file__).parent
+spec = importlib.util.spec_from_file_location("planted", HERE / "planted.py")
+planted = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(planted)
+
+
+def contents(root):
+    return {f: (f.read_bytes(), f.stat().st_mtime_ns) for f in root.rglob("*") if f.is_file()}
+
+
+def check(root):
+    """{(kind, file, must be mended)}; nothing of the folder may change."""
+    before = contents(root)
+    _, faults = check_folder(root)
+    assert contents(root) == before
+    for fault in faults:
+        assert fault.what and fault.remedy, fault
+    return {(fault.kind, fault.file, not fault.warning) for fault in faults}, faults
+
+
+def named(found, faults, told):
+    """Whether what was planted is among the faults; a message about two files names the other."""
+    kind, file, *warning = told
+    if (kind, file, not warning) in found:
+        return True
+    return any(
+        f.kind == kind and file.name in f"{f.file} {f.what}" and f.warning == bool(warning)
+        for f in faults
+    )
+
+
+def test_there_are_enough():
+    assert len(planted.MASKS) + len(planted.CLASSES) >= 25 and len(planted.SEVERAL) == 5
+
+
+def test_a_clean_folder_has_none(tmp_path):
+    assert check(planted.clean(tmp_path / "masks"))[0] == set()
+    assert check(planted.clean_classes(tmp_path / "classes"))[0] == set()
+
+
+@pytest.mark.parametrize("plant", planted.MASKS, ids=lambda plant: plant.__name__)
+def test_a_fault_of_masks_is_found_alone(plant, tmp_path):
+    told = plant(planted.clean(tmp_path))
+    found, faults = check(tmp_path)
+    assert named(found, faults, told), faults
+    # What follows from it may be told, too, but no other file is to be mended.
+    others = {f.file for f in faults if not f.warning} - {told[1], tmp_path}
+    assert not others or told[0] in ("duplicate", "name"), faults
+
+
+@pytest.mark.parametrize("plant", planted.CLASSES, ids=lambda plant: plant.__name__)
+def test_a_fault_of_classes_is_found_alone(plant, tmp_path):
+    told = plant(planted.clean_classes(tmp_path))
+    found, faults = check(tmp_path)
+    assert named(found, faults, told) and len(found) == 1, faults
+
+
+@pytest.mark.parametrize("several", planted.SEVERAL, ids=range(5))
+def test_several_faults_are_found_at_once(several, tmp_path):
+    planted.clean(tmp_path)
+    told = [plant(tmp_path) for plant in several]
+    found, faults = check(tmp_path)
+    assert [t for t in told if not named(found, faults, t)] == [], faults
+
+
+def test_the_command_tells_by_its_exit_code(tmp_path, capsys):
+    root = planted.clean(tmp_path)
+    assert main(["check", str(root)]) == 0
+    assert "0 fault(s) to mend, 0 warning(s)" in capsys.readouterr().out
+    planted.empty_mask(root)
+    assert main(["check", str(root)]) == 0
+    assert "warning" in capsys.readouterr().out.splitlines()[0]
+    _, file = planted.small_mask(root)
+    assert main(["check", str(root)]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("mend") and str(file) in first and "make them equal" in first
+    assert main(["check", str(root), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    kinds = {(fault["kind"], fault["file"], fault["warning"]) for fault in told["faults"]}
+    assert ("size", str(file), False) in kinds and len(kinds) == 2
+
+
+def spoil_none(root):
+    pass
+
+
+def spoil_masks(root):
+    for file in root.rglob("masks/*"):
+        file.unlink()
+
+
+def spoil_images(root):
+    for file in root.rglob("images/*"):
+        file.unlink()
+
+
+def spoil_all(root):
+    for file in root.rglob("*.png"):
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_all, "holds no pictures"),
+        (spoil_masks, "holds no masks beside 10 other files"),
+        (spoil_images, "holds no pictures beside 10 other files"),
+    ],
+)
+def test_a_folder_of_nothing_to_check_is_one_line(spoil, words, tmp_path, capsys):
+    spoil(planted.clean(tmp_path))
+    assert main(["check", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+
+
+def test_no_folder_is_one_line(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "none")]) == 2
+    assert "none is no folder" in capsys.readouterr().err
+
+
+def test_one_picture_is_too_few(tmp_path):
+    root = planted.clean(tmp_path, splits=("train",), count=1)
+    assert ("few", planted.image(root, 0), True) in check(root)[0]
+
+
+@pytest.mark.parametrize("name", ["isbi2012", "orl_faces"])
+def test_nothing_is_found_in_real_folders(name, shared_data):
+    """Neither has a fault that its README does not tell."""
+    assert check_folder(shared_data / name)[1] == []
+
+
+@pytest.mark.slow
+def test_nothing_is_found_in_road_scenes(shared_data):
+    assert check_folder(shared_data / "camvid")[1] == []

@@ -1,0 +1,115 @@
+"""Every fault of a folder of pictures and masks, or of classes, in one pass; nothing is written."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from zoo.data.duplicates import mark, near_pairs
+from zoo.data.images import read_image
+from zoo.data.layouts import Fault, class_folders, find_pairs
+from zoo.data.meanings import REMEDY, Meaning, Seen, find_table, look, understand
+
+RARE = 1e-3  # Share of the labelled pixels below which a class is hard to learn.
+
+
+def check_folder(root: Path) -> tuple[str, list[Fault]]:
+    """What the folder was taken for, in words, and its faults; those to be mended come first.
+
+    Raises ValueError where it is no folder, or lacks pictures, masks or any pair of them.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; give one with pictures.")
+    faults, marks, seen, masks = [], {}, {}, {}
+    if classes := class_folders(root):
+        place = {file: key for key, files in classes.items() for file in files}  # (split, class).
+        taken = f"{len(place)} pictures in folders of {len({name for _, name in classes})} classes"
+        for (_, name), files in classes.items():
+            if len(files) < 2:
+                what = f"is of {name}, a class of {len(files)} picture(s), and two are needed"
+                remedy = "add some, or take the folder away"
+                faults.append(Fault("class", files[0] if files else root / name, what, remedy))
+    else:
+        taken, pairs, faults = find_pairs(root)
+        masks = {image: mask for some in pairs.values() for image, mask in some}
+        place = {image: (split, "") for split, some in pairs.items() for image, _ in some}
+        if len(masks) == 1:
+            faults.append(Fault("few", *masks, "cannot both train and validate alone", "add some"))
+    for image in place:
+        pixels = _tried(lambda file: read_image(file, 3), image, faults)
+        one = _tried(look, masks[image], faults) if masks else None
+        marks |= {} if pixels is None else {image: mark(pixels)}
+        seen |= {} if one is None else {masks[image]: one}
+        if pixels is not None and one is not None:
+            faults += _sizes(image, masks[image], pixels.shape[:2], one.size)
+    if masks:
+        splits = {mask: place[image][0] for image, mask in masks.items()}
+        meaning = _tried(lambda _: understand(seen, find_table(root, [*splits])), root, faults)
+        faults += _values(meaning, seen, splits) if meaning else []
+    for i, j, same in near_pairs([*marks.values()]):
+        one, other = ([*marks][k] for k in (i, j))
+        apart, unlike = (a != b for a, b in zip(place[one], place[other], strict=True))
+        if apart or unlike or same:
+            what = f"is {'' if same else 'nearly '}the same picture as {other}"
+            what += " of another split" * apart
+            mild = not apart and not (unlike and same)
+            faults.append(Fault("duplicate", one, what, "take one of the two away", mild))
+    return taken, sorted(faults, key=lambda fault: (fault.warning, fault.kind))
+
+
+def _tried(read: Callable[[Path], Any], file: Path, faults: list[Fault]) -> Any:
+    """What `read` makes of a file, or None and one fault more."""
+    try:
+        return read(file)
+    except ValueError as error:
+        text = str(error).removeprefix("The mask ").removeprefix(f"{file} ").rstrip(".")
+        what, _, remedy = text.partition("; ")
+        broken = "cannot be read as" in text or "an empty file" in text
+        kind = "classes" if file.is_dir() else "unreadable" if broken else "mode"
+        faults.append(Fault(kind, file, what, remedy))
+
+
+def _sizes(image: Path, mask: Path, size: tuple, own: tuple) -> list[Fault]:
+    """Of a picture and a mask whose sizes differ, or that EXIF may have turned apart."""
+    turns = []
+    for file in (image, mask):
+        with Image.open(file) as opened:
+            turns.append(opened.getexif().get(0x0112, 1))
+    # Orientations 2 to 4 keep width and height.
+    if turns[0] != turns[1] and own == (size if turns[0] in (2, 3, 4) else size[::-1]):
+        what = f"is turned by its EXIF tag ({turns[0]}), its mask {mask.name} is not"
+        remedy = "turn the mask likewise, or save the picture turned and without the tag"
+        return [Fault("exif", image, what, remedy, warning=own == size)]
+    (h, w), (height, width) = own, size
+    what = f"is {w}x{h} px, but its picture {image.name} {width}x{height}"
+    return [Fault("size", mask, what, "make them equal")] if own != size else []
+
+
+def _values(meaning: Meaning, seen: Mapping[Path, Seen], splits: Mapping) -> list[Fault]:
+    """Stray values, empty masks, classes of one split or one picture, and rare ones."""
+    faults, shown = [], defaultdict(dict)  # By class: pixels in the masks that show it.
+    for mask, one in seen.items():
+        if wrong := meaning.wrong([*one.pixels], one.coloured):
+            faults.append(Fault("values", mask, wrong, REMEDY))
+        for i, n in zip(meaning.own([*one.pixels], one.coloured), one.pixels.values(), strict=True):
+            if i not in (-1, 255):
+                shown[i][mask] = n
+    total = {i: sum(masks.values()) for i, masks in shown.items()}
+    common, every = max(total, key=total.get), {splits[mask] for mask in seen}
+    for mask in seen.keys() - {mask for i in shown if i != common for mask in shown[i]}:
+        what = f"holds nothing but {meaning.names[common]} or void"
+        faults.append(Fault("empty", mask, what, "see whether something was left out", True))
+    for i, masks in shown.items():
+        name, most, where = meaning.names[i], max(masks, key=masks.get), {splits[m] for m in masks}
+        for split in every - where:
+            what, must = f"shows {name}, which no mask of {split} does", split == "train"
+            faults.append(Fault("split", most, what, "move pictures between splits", not must))
+        if len(masks) == 1 < len(seen) and every == where:
+            what = f"is the only one with {name}, which cannot both be trained and scored"
+            faults.append(Fault("split", most, what, "add pictures of it", True))
+        if total[i] < RARE * sum(total.values()):
+            what = f"shows the most of {name}, but all masks have {total[i]} pixels of it"
+            faults.append(Fault("imbalance", most, what, "add pictures of it", True))
+    return faults
