@@ -13,6 +13,7 @@ EPILOG = """examples:
   python -m experiments.launch list
   python -m experiments.launch quickstart
   python -m experiments.launch unet_camvid --set data.path=CamVid --set model.width=32
+  python -m experiments.launch quickstart --sweep model.width=8,16 --sweep seed=0..4
   python -m experiments.launch unet_camvid evaluate --set split=given_val --json
 A workdir that was stopped goes on when it is launched again."""
 
@@ -46,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
         "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE",
         help="change a field, such as model.width=32; may be given often",
     )  # fmt: skip
+    p.add_argument(
+        "--sweep", action="append", default=[], metavar="FIELD=A,B,C",
+        help="train once for each value (seed=0..4: 0, 1, 2, 3, 4); of several, the whole grid",
+    )  # fmt: skip
     p.add_argument("--parallel", choices=("jit", "pmap"), default="jit", help="default: jit")
     p.add_argument("--dry-run", action="store_true", help="say what would happen; write nothing")
     p.add_argument("--overfit", type=int, metavar="N", help="over-fit N examples; write nothing")
@@ -76,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     set_up_process()
     workdir = args.workdir or pathlib.Path("runs") / args.name
     layout = Layout(args.parallel)
+    if args.sweep and (args.action == "evaluate" or args.overfit is not None):
+        raise ValueError("--sweep trains; evaluate and --overfit are for one run at a time.")
     if args.action == "evaluate":
         # What was trained, not what the file says today, with the few fields that may change.
         experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
@@ -83,6 +90,12 @@ def run(args: argparse.Namespace) -> int:
         scores = loop.evaluate(experiment, workdir, layout, which=args.step)
         show(scores, as_json=args.json)
         return 0
+    if args.sweep:
+        from experiments.sweep import sweep
+
+        root = args.workdir or pathlib.Path("runs") / f"{args.name}-sweep"
+        fields = (args.overrides, args.sweep)
+        return sweep(args.name, module, *fields, root, layout, dry_run=args.dry_run)
     experiment, beside, lines = plan.planned(module, args.overrides, workdir)
     for line in lines:
         print(line)

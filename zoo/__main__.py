@@ -16,8 +16,11 @@ def parser() -> argparse.ArgumentParser:
     def add(use, images: str | int, metavar: str, **words: str) -> argparse.ArgumentParser:
         """A command, with the arguments that say which model is used on which pictures."""
         p = commands.add_parser(use.__name__, **words)
-        p.add_argument("workdir", type=pathlib.Path, metavar="WORKDIR", help="where training wrote")
-        p.add_argument("images", type=pathlib.Path, nargs=images, metavar=metavar)
+        option = {"help": "where training wrote, or an exported .safetensors"}
+        name = "workdir" if use is not search else "--workdir"
+        p.add_argument(name, type=pathlib.Path, metavar="WORKDIR", **option)
+        if images:
+            p.add_argument("images", type=pathlib.Path, nargs=images, metavar=metavar)
         p.add_argument("--step", choices=("best", "latest"), default="best", help="(default: best)")
         p.set_defaults(use=use)
         return p
@@ -48,6 +51,24 @@ def parser() -> argparse.ArgumentParser:
     p_check.add_argument("folder", type=pathlib.Path, metavar="DATA_DIR")
     p_check.add_argument("--json", action="store_true", help="print one JSON object")
     p_check.set_defaults(use=check)
+    p_search = add(
+        search, 0, "", help="the pictures of a gallery that are nearest to one",
+        description="GALLERY.npz is what `embed` wrote; the model is the one that wrote it, "
+        "looked for where it then was unless --workdir says where it is now.",
+    )  # fmt: skip
+    p_search.add_argument("gallery", type=pathlib.Path, metavar="GALLERY.npz")
+    p_search.add_argument("image", type=pathlib.Path, metavar="IMAGE")
+    p_search.add_argument("-k", type=int, default=5, help="how many (default: 5)")
+    p_search.add_argument("--json", action="store_true", help="print one JSON list")
+    p_export = add(
+        export, 0, "", help="the model as one file that needs no zoo",
+        description="Writes FILE, a StableHLO program from pictures to ids or embeddings that jax "
+        "and flatbuffers run alone, and FILE.json, what the ids mean. Or, as safetensors, the "
+        "tensors and config.json, which every command takes in place of WORKDIR.",
+    )  # fmt: skip
+    p_export.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE")
+    p_export.add_argument("--format", choices=("stablehlo", "safetensors"), default="stablehlo")
+    p_export.add_argument("--logits", action="store_true", help="in place of ids (stablehlo)")
     return p
 
 
@@ -94,6 +115,19 @@ def verify(run, args: argparse.Namespace) -> None:
     )
 
 
+def search(run, args: argparse.Namespace) -> None:
+    found = zoo.search(run, args.gallery, args.image, k=args.k)
+    lines = (f"{item['distance']:.4g}  {item['path']}" for item in found)
+    print(json.dumps(found) if args.json else "\n".join(lines))
+
+
+def export(run, args: argparse.Namespace) -> None:
+    takes = zoo.export(run, args.out, format=args.format, logits=args.logits)
+    how = f"a program of pictures [{takes}] uint8, explained by {args.out}.json"
+    how = how if takes else f"tensors, with config.json; zoo.load({str(args.out)!r}) reads them"
+    print(f"{run.name}, step {run.step}, is in {args.out}: {how}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Bad input is one line on stderr and exit code 2."""
     args = parser().parse_args(argv)
@@ -102,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
             return check(args)
         # After the command line is known to be right: `zoo.infer` takes seconds to import.
         zoo.infer.set_up_process()
-        args.use(zoo.load_run(args.workdir, which=args.step), args)
+        where = args.workdir or zoo.infer.read_gallery(args.gallery)[2]
+        args.use(zoo.load_run(where, which=args.step), args)
         return 0
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -101,7 +101,7 @@ def test_files_and_folders_at_any_depth(run, pictures, tmp_path):
         "a.png", "b/deep/two.png", "b/one.png",
     ]  # fmt: skip
     with np.load(out) as file:
-        assert set(file) == {"paths", "embeddings"}
+        assert set(file) == {"paths", "embeddings", "model"}
         assert file["paths"].tolist() == [str(p) for p in paths]
         assert file["embeddings"].shape == (3, 5) and file["embeddings"].dtype == np.float32
         first = file["embeddings"]

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from zoo.models import FCN8s, FCN16s, FCN32s
+from zoo.models import FCN8s, FCN16s, FCN32s, UNet
 from zoo.train import checkpoint
 from zoo.train.checkpoint import Checkpoints, load_variables
 from zoo.train.state import TrainState, create
@@ -203,11 +203,42 @@ def test_a_file_of_weights_is_for_a_model_that_takes_one(tmp_path, peer):
         taken["params"]["score_fr"]["kernel"], fresh["params"]["score_fr"]["kernel"]
     )
     with pytest.raises(
-        ValueError, match=r"Net takes a workdir, no weights; got init_from=.*vgg.pth"
+        ValueError, match=r"Net takes a workdir or an export, no weights of others; got .*vgg.pth"
     ):
         checkpoint.adopt(state_at(0).variables(), tmp_path / "vgg.pth", Net())
     with pytest.raises(ValueError, match="none.safetensors cannot be read"):
         checkpoint.adopt(fresh, tmp_path / "none.safetensors", model)
+
+
+@pytest.mark.parametrize("kind", ["workdir", "export"])
+def test_other_classes_keep_all_but_the_head(tmp_path, kind):
+    rng = np.random.default_rng(0)
+
+    def drawn(classes, width=2):
+        model = UNet(num_classes=classes, width=width, depth=1, deep_supervision=0)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        return model, jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+
+    (_, old), (model, fresh) = drawn(5), drawn(7)
+    if kind == "workdir":
+        keep(tmp_path, old)
+        source, where = tmp_path, tmp_path / "checkpoints" / "1"
+    else:
+        safetensors = pytest.importorskip("safetensors.numpy", reason="peers not installed")
+        source = where = tmp_path / "model.safetensors"
+        safetensors.save_file(flatten_dict(old, sep="/"), source)
+    taken, line = checkpoint.adopt(fresh, source, model)
+    head = ["params/head/bias", "params/head/kernel"]
+    for name, got in flatten_dict(taken, sep="/").items():
+        want = fresh if name in head else old
+        np.testing.assert_array_equal(got, flatten_dict(want, sep="/")[name])
+    assert line == (
+        f"Starting from {where}: 14 of 16 tensors, all but the head: 5 classes there, 7 here; "
+        f"new are {', '.join(head)}; left out are {', '.join(head)}"
+    )
+    model, fresh = drawn(7, width=3)
+    with pytest.raises(ValueError, match="does not fit the model: params/decoder_0/Conv_0/bias"):
+        checkpoint.adopt(fresh, source, model)
 
 
 def test_meta_is_plain_json_on_disk(saved):

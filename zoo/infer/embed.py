@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from zoo.data.images import File, Preprocess, read_image, write_atomically
 from zoo.infer.files import pictures
-from zoo.infer.load import Trained
+from zoo.infer.load import Trained, fingerprint
 from zoo.infer.predict import Variables
 from zoo.train.embedding import Embedding
 
@@ -49,7 +49,8 @@ def embed_files(
 ) -> tuple[list[pathlib.Path], np.ndarray]:
     """Writes the embeddings of picture files to an .npz file: `paths` [n] and `embeddings` [n, d].
 
-    A folder among `paths` stands for all the pictures below it. Returns the files' paths and their
+    `model` [2] there, workdir and fingerprint, tells `search` what they are comparable with. A
+    folder among `paths` stands for all the pictures below it. Returns the files' paths and their
     embeddings, float32. An `out` of an earlier call is replaced. Raises ValueError, and writes
     nothing, where a picture cannot be read or `out` cannot be written without loss.
     """
@@ -64,7 +65,9 @@ def embed_files(
     files = pictures(paths, deep=True)
     images = (read_image(path, run.info.channels) for path in files)
     embeddings = embed(run.model, run.variables, images, preprocess=run.preprocess)
+    model = np.array([str(run.workdir.absolute()), fingerprint(run)])
     arrays = {"paths": np.array([str(path) for path in files]), "embeddings": embeddings}
+    arrays["model"] = model
     write_atomically(out, lambda file: np.savez(file, **arrays))
     return files, embeddings
 
@@ -73,6 +76,7 @@ def _is_ours(path: pathlib.Path) -> bool:
     """Whether a file is one that `embed_files` wrote."""
     try:
         with zipfile.ZipFile(path) as file:
-            return {"paths.npy", "embeddings.npy"} == set(file.namelist())
+            found = set(file.namelist()) - {"model.npy"}  # Which older ones lack.
+            return found == {"paths.npy", "embeddings.npy"}
     except (OSError, zipfile.BadZipFile):
         return False

@@ -1,18 +1,25 @@
-"""Models as they were trained, from the workdir of a run."""
+"""Models as they were trained, from the workdir of a run or as `export` wrote them."""
 
 import dataclasses
+import hashlib
+import json
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax.traverse_util import unflatten_dict
 
 from zoo.data.images import File, Preprocess
 from zoo.data.info import Info
 from zoo.infer.predict import Variables, geometry
-from zoo.train import checkpoint, config
+from zoo.ops.tensors import from_safetensors
+from zoo.train import checkpoint, config, fields
 
+CONFIG = "config.json"
+PARAMETERS = 1  # Version of the parameters' names; whoever changes any model's raises it.
 Which = Literal["best", "latest"]  # Checkpoint: of the best validation score, or the newest.
 
 
@@ -47,11 +54,16 @@ def load(path: File, *, which: Which = "best") -> tuple[nn.Module, Variables]:
 def load_run(path: File, *, which: Which = "best") -> Trained:
     """A trained model with what its pictures and ids mean, from a workdir as training left it.
 
-    Raises ValueError for no workdir, nothing saved, damaged files, or a checkpoint that does not
-    fit the model in experiment.json.
+    Or from the .safetensors file of an export, or its folder; it holds one checkpoint, whatever
+    `which`. Raises ValueError for neither, nothing saved, damaged files, an unknown architecture,
+    parameters named by another version, or tensors that do not fit the model.
     """
-    name, experiment, info = config.read_experiment(path)
-    variables, step = checkpoint.load_variables(path, which=which)
+    if (beside := pathlib.Path(path) / CONFIG).is_file() or str(path).endswith(".safetensors"):
+        beside = beside if beside.is_file() else pathlib.Path(path).with_name(CONFIG)
+        name, experiment, info, variables, step = _read_exported(beside)
+    else:
+        name, experiment, info = config.read_experiment(path)
+        variables, step = checkpoint.load_variables(path, which=which)
     model = experiment.model
     size = experiment.data.size or experiment.data.crop
     if hasattr(model, "num_classes"):
@@ -64,3 +76,35 @@ def load_run(path: File, *, which: Which = "best") -> Trained:
     variables, workdir = jax.device_put(variables), pathlib.Path(path)
     preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
     return Trained(name, model, variables, preprocess, info, step, workdir, experiment)
+
+
+def fingerprint(run: Trained) -> str:
+    """Equal for equal models, parameters and preprocessing, wherever they were loaded from."""
+    how = fields.encode(run.model, ""), fields.encode(run.preprocess, "")
+    mark = hashlib.sha256(json.dumps(how).encode())
+    for path, x in jax.tree.leaves_with_path(run.variables):
+        mark.update(jax.tree_util.keystr(path).encode() + np.asarray(x).tobytes())
+    return mark.hexdigest()
+
+
+def _read_exported(beside: pathlib.Path) -> tuple[str, config.Experiment, Info, Variables, int]:
+    """Name, experiment, info, variables and step of an exported model, by its config.json."""
+    path = beside
+    try:
+        facts: dict[str, Any] = json.loads(beside.read_bytes())
+        if (version := facts.pop("parameters")) != PARAMETERS:
+            problem = f"its parameters have names of version {version}, not {PARAMETERS}"
+            raise ValueError(f"{problem}: use zoo {facts['zoo']}, which wrote it")
+        del facts["zoo"]
+        step, name, info = (facts.pop(key) for key in ("step", "name", "info"))
+        path, mark = beside.with_name(facts.pop("file")), facts.pop("sha256")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != mark:
+            raise ValueError(f"its sha256 is not that in {CONFIG}")
+        variables = unflatten_dict(from_safetensors(content), sep="/")
+        path = beside
+        return name, config.from_dict(facts), Info.from_dict(info), variables, step
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{path} cannot be read ({error})"
+        hint = "export the model again, by python -m zoo export WORKDIR --format safetensors"
+        raise ValueError(f"{problem}; {hint}.") from error

@@ -36,6 +36,13 @@ def check(model: nn.Module, fields: Fields, image: jax.Array) -> None:
         raise ValueError(f"{name} takes images of at least one pixel; got {image.shape}.")
 
 
+def pad_up(x: jax.Array, stride: int) -> jax.Array:
+    """[b, h, w, c] with zeros at the bottom and the right, so that `stride` divides both sides."""
+    # Not -h % stride: of a free size (`jax.export`) this form alone is known to be a multiple.
+    more = [(0, -(-side // stride) * stride - side) for side in x.shape[1:3]]
+    return jnp.pad(x, ((0, 0), *more, (0, 0)))
+
+
 class ConvBlock(nn.Module):
     """3x3 convolutions, each followed by batch norm (if any) and ReLU.
 

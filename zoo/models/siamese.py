@@ -89,7 +89,7 @@ class AlignedEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] -> [b, features] float32; ValueError where `shrunk` does not divide h, w."""
-        b = len(x)
+        b = x.shape[0]
         if self.symmetric:
             x = jnp.concatenate([x, x[:, :, ::-1]])
         if self.orientations:
@@ -102,7 +102,7 @@ class AlignedEncoder(nn.Module):
         for width in self.widths:
             x = nn.relu(nn.Conv(width, (3, 3), dtype=jnp.dtype(self.dtype))(x))
             x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
-        x = x.reshape(len(x), -1).astype(jnp.float32)
+        x = x.reshape(x.shape[0], -1).astype(jnp.float32)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features, use_bias=False)(x)
         if self.symmetric:

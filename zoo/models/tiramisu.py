@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, check
+from zoo.models.layers import FIELDS, check, pad_up
 from zoo.ops.pool import max_pool_2x2
 
 he_uniform = nn.initializers.he_uniform()
@@ -206,8 +206,7 @@ class FCDenseNet(nn.Module):
             fields = self.blocks[level], self.growth_rate, mode._replace(size=size)
             return DenseBlock(*fields, name=f"{name}_{level}")(*inputs)
 
-        x = image.astype(self.dtype)
-        x = jnp.pad(x, ((0, 0), (0, -height % self.stride), (0, -width % self.stride), (0, 0)))
+        x = pad_up(image.astype(self.dtype), self.stride)
         x, skips = nn.Conv(self.features, (3, 3), name="first", **options)(x), []
         *levels, lowest = range(len(self.blocks))
         for level in levels:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, check, he_normal
+from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, check, he_normal, pad_up
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
 from zoo.ops.upsample import upsample_nearest
@@ -79,7 +79,7 @@ class UNet(nn.Module):
         height, width = image.shape[1:3]
         x = image.astype(self.dtype)
         if self.padding == "SAME":
-            x = jnp.pad(x, ((0, 0), (0, -height % self.stride), (0, -width % self.stride), (0, 0)))
+            x = pad_up(x, self.stride)
 
         def block(x: jax.Array, level: int, name: str) -> jax.Array:
             options = (self.padding, self.norm, self.dtype, self.axis_name)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, ConvBlock, check, he_normal
+from zoo.models.layers import FIELDS, ConvBlock, check, he_normal, pad_up
 from zoo.ops.pool import max_pool_with_indices, max_unpool
 
 _FIELDS = FIELDS | {
@@ -63,8 +63,7 @@ class MaxUnpoolNet(nn.Module):
         """
         check(self, _FIELDS, image)
         height, width = image.shape[1:3]
-        x = image.astype(self.dtype)
-        x = jnp.pad(x, ((0, 0), (0, -height % self.stride), (0, -width % self.stride), (0, 0)))
+        x = pad_up(image.astype(self.dtype), self.stride)
 
         def stage(x: jax.Array, name: str, *features: int) -> jax.Array:
             options = ("SAME", self.norm, self.dtype, self.axis_name)

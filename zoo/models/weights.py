@@ -6,7 +6,6 @@ older stream, that of torchvision's first weights, VGG16 too (pytorch/vision #20
 """
 
 import collections
-import json
 import os
 import pickle
 import zipfile
@@ -14,9 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from zoo.ops.tensors import from_safetensors
+
 _MAGIC = 0x1950A86A20F9469CFC6C  # What the stream begins with.
 _STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"}
-_SAFETENSORS = {"F32": "<f4", "F16": "<f2", "I64": "<i8"}
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -27,7 +27,7 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         with open(path, "rb") as file:
             if str(path).endswith(".safetensors"):
-                return _safetensors(file.read())
+                return from_safetensors(file.read())
             read = _archive if zipfile.is_zipfile(file) else _stream
             file.seek(0)
             found, storages = read(file)
@@ -39,18 +39,6 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
         problem = f"{path} cannot be read as weights ({type(error).__name__}: {error})"
         hint = "fetch it again, or write it by torch.save(model.state_dict(), FILE)"
         raise ValueError(f"{problem}; nothing in it was run; {hint}.") from error
-
-
-def _safetensors(data: bytes) -> dict[str, np.ndarray]:
-    """The length of a JSON header, the header, and the bytes of all tensors."""
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
-    header.pop("__metadata__", None)
-    for name, tensor in header.items():
-        first, end = (start + offset for offset in tensor["data_offsets"])
-        flat = np.frombuffer(memoryview(data)[first:end], _SAFETENSORS[tensor["dtype"]])
-        header[name] = flat.reshape(tensor["shape"])
-    return header
 
 
 class _Unpickler(pickle.Unpickler):

@@ -32,7 +32,7 @@ def max_pool(x: jax.Array, window: int, stride: int, dilation: int) -> jax.Array
     maxima share the gradient (a dilated `reduce_window` has none). ValueError where none fits.
     """
     reach = (window - 1) * dilation
-    if x.ndim != 4 or min(window, stride, dilation) < 1 or min(x.shape[1:3]) <= reach:
+    if x.ndim != 4 or min(window, stride, dilation) < 1 or any(n <= reach for n in x.shape[1:3]):
         got = f"{x.shape}, window {window}, stride {stride}, dilation {dilation}"
         raise ValueError(f"max_pool takes [b, h, w, c] >= the window; got {got}.")
     for axis in (1, 2):

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from zoo.data.images import File
+from zoo.ops.tensors import from_safetensors
 from zoo.train.state import TrainState
 
 _ORBAX = logging.getLogger("absl")
@@ -166,25 +167,50 @@ def check_fits(target: Any, found: Any, where: File) -> None:
 
 
 def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str, Any], str]:
-    """Fresh `variables` with the tensors of another run's workdir, or of a file of weights.
+    """Fresh `variables` with the tensors of another run's workdir or export, or a file of weights.
 
-    What it lacks stays as it is, and what it has beyond them is left out; the line returned tells
-    both. A `model` that can start from a file has `pretrained(file, params)`. Raises ValueError for
-    the first tensor of another shape, for no common name, and for no run or weights at `source`.
+    What it lacks stays as it is, and what it has beyond them is left out; so are, where classes are
+    more or fewer, the tensors that count them. The line returned tells all. A `model` that can
+    start from a file of others has `pretrained(file, params)`. Raises ValueError for the first
+    tensor of another shape, for no common name, and for no run or weights at `source`.
     """
+    where, found = source, _exported(source)
     if str(source).endswith((".pth", ".pt", ".safetensors")):
-        if not hasattr(model, "pretrained"):
-            problem = f"{type(model).__name__} takes a workdir, no weights; got init_from={source}"
-            raise ValueError(f"{problem}.")
-        where, found = source, {"params": model.pretrained(source, variables["params"])}
+        if not found and not hasattr(model, "pretrained"):
+            takes = "takes a workdir or an export, no weights of others"
+            raise ValueError(f"{type(model).__name__} {takes}; got init_from={source}.")
+        found = found or {"params": model.pretrained(source, variables["params"])}
     else:
         found, step = load_variables(source)
         where = pathlib.Path(source) / "checkpoints" / str(step)
     fresh, found = _flat(variables), _flat(found)
     kept = {name: x for name, x in found.items() if name in fresh}
+    # Sides that differ, of each tensor; all are of one number of classes there and the one here.
+    apart = {n: _differences(x.shape, fresh[n].shape) for n, x in kept.items()}
+    classes = set().union(*apart.values())
+    recounted = len(classes) == 1 and {b for _, b in classes} == {getattr(model, "num_classes", 0)}
+    if recounted:
+        kept = {name: x for name, x in kept.items() if not apart[name]}
     filled = _fill(variables, {**fresh, **kept} if kept else found, where)
     line = f"Starting from {where}: {len(kept)} of {len(fresh)} tensors"
+    line += "".join(f", all but the head: {a} classes there, {b} here" for a, b in classes)
     for words, names in (("new are", fresh), ("left out are", found)):
         rest = sorted(names.keys() - kept)
         line += f"; {words} {', '.join(rest)}" if rest else ""
     return filled, line
+
+
+def _differences(there: tuple[int, ...], here: tuple[int, ...]) -> set[tuple[int, int]]:
+    return {(a, b) for a, b in zip(there, here, strict=False) if a != b}
+
+
+def _exported(source: File) -> dict[str, np.ndarray]:
+    """The tensors of a .safetensors file, if `zoo.export` wrote it; else none."""
+    if not str(source).endswith(".safetensors"):
+        return {}
+    try:
+        tensors = from_safetensors(pathlib.Path(source).read_bytes())
+    except Exception as error:
+        problem = f"{source} cannot be read as weights ({error})"
+        raise ValueError(f"{problem}; export or fetch it again.") from error
+    return tensors if any(name.startswith("params/") for name in tensors) else {}

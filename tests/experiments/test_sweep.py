@@ -1,0 +1,123 @@
+"""Grids of runs."""
+
+import json
+import signal
+import statistics
+
+import pytest
+
+from experiments import launch, sweep
+from zoo.train import loop
+
+SMALL = [
+    "--set=model.width=2", "--set=model.depth=1", "--set=data.batch_size=8", "--set=steps=2",
+    "--set=eval_every=2", "--set=log_every=1", "--set=data.options.train_scenes=8",
+    "--set=data.options.validation_scenes=8", "--set=data.options.test_scenes=8",
+]  # fmt: skip
+GRID = ["--sweep=optimizer.learning_rate=0.01,0.001", "--sweep=seed=0..2"]
+
+
+def test_grids_by_hand():
+    assert sweep.grid(["a.b=1,2", "seed=3..4"]) == [
+        ("a.b=1", "seed=3"), ("a.b=1", "seed=4"), ("a.b=2", "seed=3"), ("a.b=2", "seed=4"),
+    ]  # fmt: skip
+    assert sweep.grid(["size=(8, 8),(16,8),none"]) == [
+        ("size=(8, 8)",), ("size=(16,8)",), ("size=none",),
+    ]  # fmt: skip
+    for bad in ("seed", "=1", "seed=", "seed=1,,2", "seed=4..3"):
+        with pytest.raises(ValueError, match="takes FIELD=A,B,C"):
+            sweep.grid([bad])
+    for bad in (["seed=1,1"], ["seed=1", "seed=2"]):
+        with pytest.raises(ValueError, match="twice"):
+            sweep.grid(bad)
+
+
+def test_mean_and_deviation():
+    values = [0.5, 0.25, 0.75]
+    assert sweep.mean_and_deviation(values) == f"0.5000 ± {statistics.stdev(values):.4f}"
+    assert sweep.mean_and_deviation([0.5]) == "0.5000"
+    assert sweep.mean_and_deviation([0.5, None]) == "nan"
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Training in name only: writes experiment.json, scores by rate and seed; lists what it did."""
+    calls, plan = [], {}
+
+    def train(name, experiment, workdir, layout):
+        from zoo.data.info import Info
+        from zoo.train import config
+
+        calls.append(workdir.name)
+        config.write_experiment(workdir, name, experiment, Info("x", 2, ("a", "b")))
+        if workdir.name in plan:
+            raise plan.pop(workdir.name)
+        score = experiment.optimizer.learning_rate * 10 + experiment.seed**2 / 100
+        return {"step": 2, "split": "test", "mean_iou": score, "loss": float("nan"), "iou": [1.0]}
+
+    monkeypatch.setattr(loop, "train", train)
+    return calls, plan
+
+
+def test_seeds_are_grouped_and_what_is_finished_is_left_alone(tmp_path, trained, capsys):
+    calls, plan = trained
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, *GRID]
+    names = [f"optimizer.learning_rate={r},seed={s}" for r in ("0.01", "0.001") for s in range(3)]
+    plan[names[1]] = loop.Diverged("Step 1 gave loss nan.")
+    plan[names[4]] = loop.Interrupted(signal.SIGTERM, 1)
+    assert launch.main(command) == 128 + signal.SIGTERM
+    assert calls == names[:5]
+    assert "Step 1 gave loss nan" in capsys.readouterr().err
+    assert json.loads((tmp_path / "sweep.json").read_text()).keys() == {*names[:1], *names[2:4]}
+    assert launch.main(command) == 0  # What failed, what was stopped and what is left.
+    assert calls[5:] == [names[1], names[4], names[5]]
+    assert launch.main(command) == 0 and len(calls) == 8
+    shown = capsys.readouterr().out
+    assert shown.count(": finished\n") == 3 + 6
+    for rate in (0.01, 0.001):
+        scores = [rate * 10 + seed**2 / 100 for seed in range(3)]
+        spread = f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"
+        assert f"| optimizer.learning_rate={rate} | 3 | {spread} | nan |" in shown
+    assert (tmp_path / "sweep.md").read_text() in shown
+    assert launch.main([*command, "--set=steps=3"]) == 0  # Longer than they were: they go on.
+    assert calls[8:] == names
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--sweep=model.widht=4,8"], "model.width"),
+        (["--sweep=model.width=4,many"], "'many'"),
+        (["--sweep=model.depth=1,0"], "UNet.depth must be at least 1"),
+        (["--sweep=data.batch_size=8,13"], "nearest that does is 16"),
+        (["--sweep=split=test,tests"], "tests"),
+        (["--sweep=seed=0..1", "--overfit=8"], "one run at a time"),
+        (["evaluate", "--sweep=seed=0..1"], "one run at a time"),
+    ],
+)
+def test_bad_values_are_refused_before_the_first_run(more, words, tmp_path, trained, capsys):
+    assert launch.main(["quickstart", *more, "--workdir", str(tmp_path / "s"), *SMALL]) == 2
+    assert words in capsys.readouterr().err
+    assert trained[0] == [] and not (tmp_path / "s").exists()
+
+
+def test_dry_run_lists_the_grid(tmp_path, trained, capsys):
+    command = ["quickstart", "--workdir", str(tmp_path / "s"), *SMALL, *GRID, "--dry-run"]
+    assert launch.main(command) == 0
+    assert "[6/6]" in capsys.readouterr().out and not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_two_real_seeds(tmp_path, capsys):
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, "--sweep=seed=0..1"]
+    assert launch.main(command) == 0
+    assert (tmp_path / "seed=1" / "checkpoints").is_dir()
+    capsys.readouterr()
+    scores = []
+    for seed in range(2):
+        evaluate = ["quickstart", "evaluate", "--workdir", str(tmp_path / f"seed={seed}"), "--json"]
+        assert launch.main(evaluate) == 0
+        scores.append(json.loads(capsys.readouterr().out)["mean_iou"])
+    assert launch.main(command) == 0
+    spread = f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"
+    assert f"| as it is | 2 | {spread} |" in capsys.readouterr().out

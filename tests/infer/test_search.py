@@ -1,0 +1,85 @@
+"""A search beside a sort of the whole gallery."""
+
+import importlib.util
+import json
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from zoo.__main__ import main
+from zoo.data.images import read_image, write_rgb
+from zoo.infer import embed, embed_files, export, load_run
+from zoo.infer import search as find
+
+spec = importlib.util.spec_from_file_location(
+    "embedded", pathlib.Path(__file__).with_name("embedded.py")
+)
+embedded = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(embedded)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A workdir, pictures of which two are alike, and their gallery."""
+    root = tmp_path_factory.mktemp("search")
+    embedded.write(root / "run")
+    rng = np.random.default_rng(0)
+    (root / "in").mkdir()
+    for name in "abcdefgh":
+        write_rgb(root / "in" / f"{name}.png", rng.integers(0, 256, (8, 8, 3), np.uint8))
+    shutil.copy(root / "in" / "c.png", root / "in" / "f.png")
+    embed_files(load_run(root / "run"), [root / "in"], root / "all.npz")
+    return root
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+@pytest.mark.parametrize("k", [1, 4, 50])
+def test_the_nearest_are_those_of_a_full_sort(place, block, k, monkeypatch):
+    monkeypatch.setattr(sys.modules["zoo.infer.search"], "BLOCK", block)
+    run, image = load_run(place / "run"), place / "in" / "c.png"
+    with np.load(place / "all.npz") as file:
+        points, paths = file["embeddings"].astype(np.float64), file["paths"].tolist()
+    query = embed(run.model, run.variables, [read_image(image, 1)], preprocess=run.preprocess)
+    distances = np.sqrt(np.square(points - query).sum(1))
+    order = np.argsort(distances, kind="stable")[:k]
+    found = find(run, place / "all.npz", image, k=k)
+    assert [f["path"] for f in found] == [paths[i] for i in order]
+    np.testing.assert_allclose([f["distance"] for f in found], distances[order], atol=1e-12)
+    # The picture itself and its copy tie: the first in the gallery comes first.
+    assert [pathlib.Path(f["path"]).name for f in found][:2] == ["c.png", "f.png"][:k]
+
+
+def test_the_command_finds_the_model_by_itself(place, tmp_path, capsys):
+    command = ["search", str(place / "all.npz"), str(place / "in" / "b.png")]
+    assert main([*command, "-k", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == 2 and found[0] == {"path": str(place / "in" / "b.png"), "distance": 0.0}
+    assert main([*command, "-k", "2"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"0  {place / 'in' / 'b.png'}"
+    # An export is the same model.
+    export(load_run(place / "run"), tmp_path / "m.safetensors", format="safetensors")
+    assert main([*command, "--workdir", str(tmp_path / "m.safetensors")]) == 0
+    capsys.readouterr()
+
+
+def test_bad_input_is_one_line(place, tmp_path, capsys):
+    (tmp_path / "no.npz").write_bytes(b"no")
+    np.savez(tmp_path / "old.npz", paths=["a"], embeddings=np.zeros((1, 5)))
+    with np.load(place / "all.npz") as file:
+        gone = {**file, "model": ["/no/where", file["model"][1]]}
+    np.savez(tmp_path / "gone.npz", **gone)
+    for words, gallery, image, *more in (
+        ("no gallery that can be read", tmp_path / "no.npz", "b.png"),
+        ("no gallery that can be read", tmp_path / "old.npz", "b.png"),
+        ("no gallery that can be read", tmp_path / "none.npz", "b.png"),
+        ("/no/where is no workdir", tmp_path / "gone.npz", "b.png"),
+        ("was embedded by another model", place / "all.npz", "b.png", "--step=latest"),
+        ("is not a file", place / "all.npz", "z.png"),
+        ("k must be at least 1; got 0", place / "all.npz", "b.png", "-k0"),
+    ):
+        assert main(["search", str(gallery), str(place / "in" / image), *more]) == 2
+        printed = capsys.readouterr()
+        assert words in printed.err and printed.err.count("\n") == 1 and not printed.out
