@@ -1,15 +1,20 @@
 """Uses what was trained, from the command line. python -m zoo --help"""
 
 import argparse
+import importlib.metadata
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import zoo
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m zoo", description="Uses a trained model.")
+def parser(more: Sequence[str]) -> argparse.ArgumentParser:
+    further = f"further commands, each with its own --help: {', '.join(more)}" if more else None
+    p = argparse.ArgumentParser(
+        prog="python -m zoo", description="Uses a trained model.", epilog=further
+    )
     p.add_argument("--version", action="version", version=zoo.__version__)
     commands = p.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -47,10 +52,6 @@ def parser() -> argparse.ArgumentParser:
         description="By the threshold of equal errors on the validation split.",
     )  # fmt: skip
     p_verify.add_argument("--json", action="store_true", help="print one JSON object")
-    p_check = commands.add_parser("check", help="every fault of a folder; exit code 1: mend some")
-    p_check.add_argument("folder", type=pathlib.Path, metavar="DATA_DIR")
-    p_check.add_argument("--json", action="store_true", help="print one JSON object")
-    p_check.set_defaults(use=check)
     p_search = add(
         search, 0, "", help="the pictures of a gallery that are nearest to one",
         description="GALLERY.npz is what `embed` wrote; the model is the one that wrote it, "
@@ -70,20 +71,6 @@ def parser() -> argparse.ArgumentParser:
     p_export.add_argument("--format", choices=("stablehlo", "safetensors"), default="stablehlo")
     p_export.add_argument("--logits", action="store_true", help="in place of ids (stablehlo)")
     return p
-
-
-def check(args: argparse.Namespace) -> int:
-    taken, faults = zoo.data.check_folder(args.folder)
-    must = sum(not fault.warning for fault in faults)
-    if args.json:
-        told = {"folder": args.folder, "layout": taken, "faults": [f._asdict() for f in faults]}
-        print(json.dumps(told, default=str))
-        return int(must > 0)
-    width = max((len(str(fault.file)) for fault in faults), default=0)
-    for kind, file, what, remedy, warning in faults:
-        print(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
-    print(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
-    return int(must > 0)
 
 
 def predict(run, args: argparse.Namespace) -> None:
@@ -129,11 +116,16 @@ def export(run, args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Bad input is one line on stderr and exit code 2."""
-    args = parser().parse_args(argv)
+    """Bad input is one line on stderr and exit code 2.
+
+    Installed packages may add commands: entry points of "zoo.commands", functions as this one.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    more = {p.name: p for p in importlib.metadata.entry_points(group="zoo.commands")}
+    if argv and argv[0] in more:
+        return more[argv[0]].load()(argv[1:])
+    args = parser(sorted(more)).parse_args(argv)
     try:
-        if args.use is check:
-            return check(args)
         # After the command line is known to be right: `zoo.infer` takes seconds to import.
         zoo.infer.set_up_process()
         where = args.workdir or zoo.infer.read_gallery(args.gallery)[2]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.folders.layouts import Pair, natural
 from zoo.data.images import read_image, read_mask
-from zoo.data.layouts import Pair, natural
 
 
 def paired_files(

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from experiments.datasets._chosen import SPLITS, split_by_hash
-from zoo.data.duplicates import mark, near_pairs
+from experiments.folders.duplicates import mark, near_pairs
+from experiments.folders.layouts import Pair
+from experiments.folders.meanings import REMEDY, Meaning, look, understand, written
 from zoo.data.images import read_image, write_atomically
-from zoo.data.layouts import Pair
-from zoo.data.meanings import REMEDY, Meaning, look, understand, written
 
 RULES = 1  # Counted up when these change, as what is kept was found by them.
 

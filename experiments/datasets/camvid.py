@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.datasets._builders import SegmentationBuilder
 from experiments.datasets._files import paired_files
-from zoo.data.layouts import Pair
+from experiments.folders.layouts import Pair
 
 # Names and colours in the order of the ids.
 CLASSES = {

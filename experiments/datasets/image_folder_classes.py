@@ -11,8 +11,8 @@ from pathlib import Path
 from experiments.datasets._builders import LabelledBuilder, png
 from experiments.datasets._chosen import SPLITS, split_by_hash
 from experiments.datasets._files import visible
+from experiments.folders.layouts import split_of
 from zoo.data.images import read_image
-from zoo.data.layouts import split_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp")
 

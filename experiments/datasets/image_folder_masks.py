@@ -13,9 +13,9 @@ import numpy as np
 
 from experiments.datasets._builders import SegmentationBuilder, png
 from experiments.datasets._understood import understood
-from zoo.data import layouts, meanings
+from experiments.folders import layouts, meanings
+from experiments.folders.layouts import Pair
 from zoo.data.images import read_image
-from zoo.data.layouts import Pair
 
 
 class ImageFolderMasks(SegmentationBuilder):

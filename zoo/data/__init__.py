@@ -2,7 +2,6 @@
 
 from zoo.data.augment import Augment
 from zoo.data.balanced import class_balanced_batches
-from zoo.data.check import check_folder
 from zoo.data.config import Data
 from zoo.data.info import Info
 from zoo.data.labelled import LabelledSource, open_labelled
@@ -11,6 +10,6 @@ from zoo.data.pairs import make_pairs
 from zoo.data.source import Source, open_source
 
 __all__ = [
-    "Augment", "Data", "Info", "LabelledSource", "Source", "check_folder",
+    "Augment", "Data", "Info", "LabelledSource", "Source",
     "class_balanced_batches", "make_pairs", "mine_triplets_offline", "open_labelled", "open_source",
 ]  # fmt: skip

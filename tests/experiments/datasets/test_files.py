@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from experiments.datasets._files import paired_files, read_pair
-from zoo.data.layouts import natural
+from experiments.folders.layouts import natural
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
+from experiments.folders.check import check_folder
 from zoo.__main__ import main
-from zoo.data import check_folder
 
 HERE = pathlib.Path(__file__).parent
 spec = importlib.util.spec_from_file_location("planted", HERE / "planted.py")

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from zoo.data.layouts import class_folders, find_pairs, split_of
+from experiments.folders.layouts import class_folders, find_pairs, split_of
 
 # {layout: {split: [(picture, mask)]}}, then files that belong to none.
 LAYOUTS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.data.meanings import find_table, look, read_table, understand
+from experiments.folders.meanings import find_table, look, read_table, understand
 
 RED, GREEN, BLACK = 0xC80000, 0x00C800, 0x000000
 

@@ -1,5 +1,11 @@
-"""Every fault of a folder of pictures and masks, or of classes, in one pass; nothing is written."""
+"""Every fault of a folder of pictures and masks, or of classes, in one pass; nothing is written.
 
+python -m zoo check DATA_DIR [--json]
+"""
+
+import argparse
+import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,10 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from zoo.data.duplicates import mark, near_pairs
+from experiments.folders.duplicates import mark, near_pairs
+from experiments.folders.layouts import Fault, class_folders, find_pairs
+from experiments.folders.meanings import REMEDY, Meaning, Seen, find_table, look, understand
 from zoo.data.images import read_image
-from zoo.data.layouts import Fault, class_folders, find_pairs
-from zoo.data.meanings import REMEDY, Meaning, Seen, find_table, look, understand
 
 RARE = 1e-3  # Share of the labelled pixels below which a class is hard to learn.
 
@@ -113,3 +119,30 @@ def _values(meaning: Meaning, seen: Mapping[Path, Seen], splits: Mapping) -> lis
             what = f"shows the most of {name}, but all masks have {total[i]} pixels of it"
             faults.append(Fault("imbalance", most, what, "add pictures of it", True))
     return faults
+
+
+def main(argv: list[str] | None = None) -> int:
+    """A line for each fault. Exit code 1 where something must be mended, 2 for bad input."""
+    p = argparse.ArgumentParser(
+        prog="python -m zoo check",
+        description="Tells every fault of a folder of pictures and masks, or of classes, and its "
+        "remedy. Exit code 1: some must be mended.",
+    )
+    p.add_argument("folder", type=Path, metavar="DATA_DIR")
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    args = p.parse_args(argv)
+    try:
+        taken, faults = check_folder(args.folder)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    must = sum(not fault.warning for fault in faults)
+    if args.json:
+        told = {"folder": args.folder, "layout": taken, "faults": [f._asdict() for f in faults]}
+        print(json.dumps(told, default=str))
+        return int(must > 0)
+    width = max((len(str(fault.file)) for fault in faults), default=0)
+    for kind, file, what, remedy, warning in faults:
+        print(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
+    print(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
+    return int(must > 0)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.stats import pearsonr
 
-from zoo.data.duplicates import CORRELATION, mark, near_pairs
+from experiments.folders.duplicates import CORRELATION, mark, near_pairs
 
 
 def picture(seed, size=(96, 80)):
