@@ -8,6 +8,7 @@ import pathlib
 import sys
 
 import experiments
+from experiments import processes
 
 EPILOG = """examples:
   python -m experiments.launch list
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--json", action="store_true", help="evaluate: print one JSON object to stdout")
     p.add_argument("--traceback", action="store_true", help="show where an error came from")
+    processes.add_options(p)
     return p
 
 
@@ -71,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     module = load(args.name)
     # After the name is known to be right: these take seconds to import.
+    import jax
+
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
     from experiments import checks, overrides, plan
     from experiments.report import finish
@@ -88,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
         experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
         config.check_same(workdir, args.name, experiment, evaluating=True)
         scores = loop.evaluate(experiment, workdir, layout, which=args.step)
-        show(scores, as_json=args.json)
+        if jax.process_index() == 0:
+            show(scores, as_json=args.json)
         return 0
     if args.sweep:
         from experiments.sweep import sweep
@@ -138,7 +143,10 @@ def main(argv: list[str] | None = None) -> int:
     """Bad input is one line and exit code 2; a signal is 128 + its number, as in a shell."""
     args = parser().parse_args(argv)
     try:
-        return run(args)
+        if processes.leads(args):
+            return processes.lead(args, sys.argv[1:] if argv is None else argv)
+        with processes.joined(args):
+            return run(args)
     except (ValueError, OSError) as error:
         if args.traceback:
             raise
@@ -150,4 +158,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(processes.leave(main()))

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import reached_preemption_sync_point
 
 from zoo.data.images import File, write_atomically
 from zoo.train import checkpoint, config, logs
@@ -107,7 +108,8 @@ def _train_steps(run: Run, workdir, state: TrainState, meta: dict, checkpoints, 
         if step == start + 1:  # The compilation is not counted in images per second.
             jax.block_until_ready(state)
             clock = time.perf_counter()
-        stops = bool(signals)
+        # Many processes agree on the step: a SIGTERM to any of them is JAX's preemption notice.
+        stops = bool(signals) or reached_preemption_sync_point(step)
         tells = step % config.log_every == 0 or step == config.steps
         evaluates = step % config.eval_every == 0 or step == config.steps
         saves = evaluates or stops or step % config.checkpoint_every == 0
@@ -134,7 +136,7 @@ def _train_steps(run: Run, workdir, state: TrainState, meta: dict, checkpoints, 
             checkpoints.save(to_host(state), meta)
         if stops:
             checkpoints.wait()
-            raise Interrupted(signals[0], step)
+            raise Interrupted(signals[0] if signals else signal.SIGTERM, step)
         if _gave_up(config, meta):
             since = f"in the last {meta['stale']} evaluations (patience={config.patience})"
             log.say(f"Stopping early at step {step}: {run.task.headline} has not improved {since}.")
@@ -213,8 +215,8 @@ def _signals() -> Iterator[list[int]]:
         restore.close()
 
     with contextlib.ExitStack() as restore:
-        # Python delivers signals to the main thread alone.
-        if threading.current_thread() is threading.main_thread():
+        # Python delivers signals to the main thread alone; of many processes, JAX hears them.
+        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             for s in (signal.SIGINT, signal.SIGTERM):
                 restore.callback(signal.signal, s, signal.signal(s, remember))
         yield received
