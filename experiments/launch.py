@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--json", action="store_true", help="evaluate: print one JSON object to stdout")
     p.add_argument("--traceback", action="store_true", help="show where an error came from")
+    p.add_argument("--profile", action="store_true", help="trace steps 10-15 for TensorBoard")
     processes.add_options(p)
     return p
 
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
-    from experiments import checks, overrides, plan
+    from experiments import checks, overrides, plan, profile
     from experiments.report import finish
     from zoo.train import config, loop
     from zoo.train.parallel import Layout
@@ -113,8 +114,9 @@ def run(args: argparse.Namespace) -> int:
         return 0 if good else 1
     report = finish.write if args.traceback else finish.attempt
     try:
-        beside = beside.items()
-        loop.train(args.name, experiment, workdir, layout, beside=beside, finish=report)
+        with profile.Trace(workdir / "tensorboard", asked=args.profile) as trace:
+            hooks = {"beside": beside.items(), "watch": trace, "finish": report}
+            loop.train(args.name, experiment, workdir, layout, **hooks)
     except loop.Interrupted as stop:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
         return 128 + stop.signum

@@ -242,5 +242,6 @@ def _start(argv: Sequence[str], index: int, here: bool) -> subprocess.Popen:
 def _prefixed(source, target, index: int) -> None:
     with source:
         for line in source:
-            target.write(f"[{index}] {line}")
-            target.flush()
+            if not line.startswith("[Gloo] Rank"):  # Its greeting, once for each device.
+                target.write(f"[{index}] {line}")
+                target.flush()

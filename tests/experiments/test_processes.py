@@ -214,7 +214,7 @@ def test_a_signal_to_one_stops_all_at_one_step(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_here_score_as_one(tmp_path, capfd):
+def test_two_processes_here_score_as_one(tmp_path, capfd, monkeypatch):
     """Nine pictures in batches of eight: none is lost, and none counts twice."""
     command = ["quickstart", "--workdir", str(tmp_path), *SMALL]
     assert launch.main([*command, "--set=steps=2"]) == 0
@@ -222,6 +222,7 @@ def test_two_processes_here_score_as_one(tmp_path, capfd):
     evaluate = ["quickstart", "evaluate", "--workdir", str(tmp_path), "--json"]
     assert launch.main(evaluate) == 0
     want = json.loads(capfd.readouterr().out)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
     assert launch.main([*evaluate, "--processes=2"]) == 0
     got = json.loads(capfd.readouterr().out)
     assert got.pop("loss") == pytest.approx(want.pop("loss"), rel=1e-5)

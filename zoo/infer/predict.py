@@ -6,7 +6,7 @@ evaluation's argmax of resized logits is the case of one window and no mirroring
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from flax import linen as nn
 from zoo.data.images import Preprocess
 from zoo.infer.tiles import TILE, Blend, Geometry, plan
 from zoo.ops.resize import resize_logits
+from zoo.train.parallel import Layout
 
 Variables = Mapping[str, Any]  # What a model is applied with.
 _STRIP = 2**22  # Of a strip of logits at the picture's size: 16 MiB of float32.
@@ -32,6 +33,7 @@ def predict(
     overlap: int | None = None,
     blend: Blend = "cosine",
     flips: bool = False,
+    layout: Layout | None = None,
 ) -> np.ndarray:
     """Class ids [h, w] int32 of a picture, as evaluation would score them.
 
@@ -42,19 +44,21 @@ def predict(
     `zoo.infer.tiles.plan`) and need memory for a strip of tiles' logits. The default overlap makes
     the result that of the whole picture if half a tile is enough for it; less is faster. Where
     `preprocess` resizes, the model always sees the whole picture at that size, as in training.
-    `flips` averages with the prediction of the left-right mirror image, in twice the time. Raises
-    ValueError for a picture of another type, shape or channels, and for an impossible tile or
-    overlap.
+    `flips` averages with the prediction of the left-right mirror image, in twice the time. With a
+    `layout` of several devices there are no tiles: each device has a share of the picture's rows,
+    and the result is that of the whole picture (see `Layout.by_rows`). Raises ValueError for a
+    picture of another type, shape or channels, and for an impossible tile or overlap.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
         got = f"{image.dtype} {image.shape}"
         raise ValueError(f"predict takes a picture [h, w, c] uint8, as of read_image; got {got}.")
     x, ids = preprocess(image), np.empty(image.shape[:2], np.int32)
     if preprocess.size is None:
-        options = {"tile": tile, "overlap": overlap, "blend": blend}
+        tile = tile if layout is None else None
+        options = {"tile": tile, "overlap": overlap, "blend": blend, "layout": layout}
         strips = logit_strips(model, variables, x, flips=flips, **options)
     else:
-        logits = predict_logits(model, variables, x, tile=None, flips=flips)
+        logits = predict_logits(model, variables, x, tile=None, flips=flips, layout=layout)
         strips = _resized_strips(logits, ids.shape)
     for top, logits in strips:
         ids[top : top + len(logits)] = logits.argmax(-1)
@@ -69,13 +73,20 @@ def predict_logits(
 
 
 def logit_strips(
-    model: nn.Module, variables: Variables, x: np.ndarray, *, flips: bool = False, **tiling: Any
+    model: nn.Module,
+    variables: Variables,
+    x: np.ndarray,
+    *,
+    flips: bool = False,
+    layout: Layout | None = None,
+    **tiling: Any,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First row and logits [rows, w, k] float32 of strips that no tile below can change.
 
     The border is padded with zeros, the mean colour, as models with padding "SAME" do themselves.
     For those with "VALID" the picture is mirrored, the overlap-tile strategy of the U-Net paper.
-    Takes x [h, w, c] float32, normalised, and as `tiling` what `zoo.infer.tiles.plan` does.
+    Takes x [h, w, c] float32, normalised, and as `tiling` what `zoo.infer.tiles.plan` does; the
+    devices of a `layout` share the rows of each window.
     """
     variables = jax.device_put(variables)
     known = geometry(model, x.shape[-1])
@@ -83,6 +94,7 @@ def logit_strips(
     rows, columns = (plan(side, known, **tiling) for side in (height, width))
     padding = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
     x = np.pad(x, padding, mode="reflect" if known.margin else "constant")
+    logits_of = _program(model, flips, layout)
     begun = np.zeros((0, width, 1), np.float32)  # What the tiles above have added to this strip.
     ends = (*rows.outputs[1:], height)
     across = list(zip(columns.starts, columns.outputs, columns.weights, strict=True))
@@ -90,7 +102,7 @@ def logit_strips(
         strip = None
         for left, to, column_weights in across:
             window = x[None, top : top + rows.window, left : left + columns.window]
-            logits = np.asarray(_logits(model, variables, window, flips))[0]
+            logits = np.asarray(logits_of(variables, window))[0, : len(weights)]
             if strip is None:
                 strip = np.zeros((len(logits), width, logits.shape[-1]), np.float32)
                 strip[: len(begun)] = begun
@@ -117,6 +129,14 @@ def _logits(model: nn.Module, variables: Variables, x: jax.Array, flips: bool) -
         mirrored = model.apply(variables, x[:, :, ::-1]).astype(jnp.float32)
         logits = (logits + mirrored[:, :, ::-1]) / 2
     return logits
+
+
+@functools.lru_cache(maxsize=16)  # What is compiled is kept with the function.
+def _program(model: nn.Module, flips: bool, layout: Layout | None) -> Callable:
+    def program(variables, x):
+        return _logits(model, variables, x, flips)
+
+    return program if layout is None else layout.by_rows(program)
 
 
 @functools.lru_cache(maxsize=16)  # The model is traced, which takes as long as a small picture.

@@ -47,16 +47,18 @@ def train(
     layout: Layout,
     *,
     beside: Iterable[tuple[str, bytes]] = (),
+    watch: Callable[[int, TrainState], None] = lambda count, state: None,
     finish: Finish = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
     The workdir keeps the experiment's `name` and the files `beside`, pairs of name and bytes.
-    Returns `step`, `split` and the scores by name. When all that is kept, process 0 calls
-    `finish(run, variables, results, found, workdir, log)` with the best variables on the host, the
-    split's `task.results` and what is returned here. Raises ValueError for bad input, before the
-    workdir is touched; Diverged where the loss became nan or infinite (the last good checkpoint
-    stands); Interrupted after SIGINT or SIGTERM.
+    `watch` is called after each step with the number of this launch's steps and the state, whose
+    memory the next step takes. Returns `step`, `split` and the scores by name. When all that is
+    kept, process 0 calls `finish(run, variables, results, found, workdir, log)` with the best
+    variables on the host, the split's `task.results` and what is returned here. Raises ValueError
+    for bad input, before the workdir is touched; Diverged where the loss became nan or infinite
+    (the last good checkpoint stands); Interrupted after SIGINT or SIGTERM.
     """
     workdir = pathlib.Path(workdir)
     config.check_same(workdir, name, experiment)
@@ -86,14 +88,15 @@ def train(
                 log.say(f"Going on in {workdir} from step {start} of {experiment.steps}.")
             elif origin:
                 log.say(origin)
-            _train_steps(run, workdir, layout.put(state), meta, checkpoints, log, signals)
+            state = layout.put(state)
+            _train_steps(run, workdir, state, meta, checkpoints, log, signals, watch)
             checkpoints.wait()
             return _finish(run, workdir, log, finish)
     finally:
         checkpoints.close()
 
 
-def _train_steps(run: Run, workdir, state: TrainState, meta: dict, checkpoints, log, signals):
+def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, signals, watch):
     """Steps until the end, early stopping or a signal; `signals` lists those that came."""
     config, start = run.experiment, int(state.step)
     if start >= config.steps or _gave_up(config, meta):
@@ -104,6 +107,7 @@ def _train_steps(run: Run, workdir, state: TrainState, meta: dict, checkpoints, 
         if batches is None or (renewal and (step - 1) % renewal == 0):
             batches = run.batches(step - 1, run.mined(workdir, step - 1, state.variables()))
         state, metrics = run.train_step(state, run.layout.split(next(batches)))
+        watch(step - start, state)
         unchecked.append(metrics)
         if step == start + 1:  # The compilation is not counted in images per second.
             jax.block_until_ready(state)

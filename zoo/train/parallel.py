@@ -65,6 +65,32 @@ class Layout:
         mapped = jax.shard_map(program, check_vma=False, **axes)
         return jax.jit(mapped, donate_argnums=donated)
 
+    def by_rows(self, program: Callable) -> Callable:
+        """Compiles `program(variables, image)` -> [b, h', w', k] for pictures too large for one.
+
+        What is mapped takes image [b, h, w, c] and keeps a share of the rows on each device, so
+        that memory falls with their number; XLA exchanges the rows at the seams. It does so alone
+        where h divides by devices x the model's stride; other heights gather a few small arrays.
+        Returns h' rows and, below them, zeros up to a multiple of the devices.
+        """
+        split = NamedSharding(self._mesh, P(None, AXIS))
+        shardings = {"in_shardings": (self._replicated, split), "out_shardings": split}
+
+        def fill(x):
+            return jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.count), (0, 0), (0, 0)))
+
+        @functools.partial(jax.jit, static_argnums=2, **shardings)
+        def compiled(variables, image, rows):
+            return fill(program(variables, image[:, :rows]))
+
+        def mapped(variables, image):
+            more = ((0, 0), (0, -image.shape[1] % self.count), (0, 0), (0, 0))
+            filled = jax.device_put(np.pad(image, more), split)
+            return compiled(jax.device_put(variables, self._replicated), filled, image.shape[1])
+
+        mapped.lower = compiled.lower  # As of a jitted function, for what it costs.
+        return mapped
+
     def put(self, tree: Any) -> Any:
         """Host arrays, alike in every process -> the same on every device."""
         make = functools.partial(jax.make_array_from_process_local_data, self._replicated)
