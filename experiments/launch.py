@@ -52,7 +52,10 @@ def parser() -> argparse.ArgumentParser:
         "--sweep", action="append", default=[], metavar="FIELD=A,B,C",
         help="train once for each value (seed=0..4: 0, 1, 2, 3, 4); of several, the whole grid",
     )  # fmt: skip
-    p.add_argument("--parallel", choices=("jit", "pmap"), default="jit", help="default: jit")
+    p.add_argument(
+        "--parallel", choices=("jit", "pmap", "fsdp"), default="jit",
+        help="default: jit; fsdp: each device keeps a share of parameters and optimizer state",
+    )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="say what would happen; write nothing")
     p.add_argument("--overfit", type=int, metavar="N", help="over-fit N examples; write nothing")
     p.add_argument(

@@ -1,7 +1,7 @@
 """Five SGD steps by each loss of embeddings on whatever devices there are.
 
-Run by test_embedding.py; as a program: embedding_parity.py OUT.npz HOW PORT PROCESS, one of two
-processes of 4 devices each.
+Run by test_embedding.py; as a program: embedding_parity.py OUT.npz HOW PROCESSES PORT PROCESS, one
+of several that share 8 devices.
 """
 
 import sys
@@ -73,8 +73,10 @@ def train(layout, loss):
 
 
 if __name__ == "__main__":
-    out, how, port, process = sys.argv[1:]
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(process))
+    out, how, count, port, process = sys.argv[1:]
+    jax.distributed.initialize(
+        f"localhost:{port}", num_processes=int(count), process_id=int(process)
+    )
     from zoo.train.parallel import Layout
 
     found = {}

@@ -2,7 +2,8 @@
 
 With border weights, deep supervision and the scores of whole pictures.
 
-As a program: parity.py OUT.npz HOW NORM PORT PROCESS, one of two processes of 4 devices each.
+As a program: parity.py OUT.npz HOW NORM PROCESSES PORT PROCESS, one of several that share eight
+devices.
 """
 
 import sys
@@ -32,7 +33,7 @@ def train(layout, norm, accumulate=1):
 
     from zoo.data.source import Info
     from zoo.models import UNet
-    from zoo.train.parallel import AXIS, to_host
+    from zoo.train.parallel import to_host
     from zoo.train.segmentation import Segmentation
     from zoo.train.state import create
     from zoo.train.step import make_eval_step, make_train_step
@@ -45,7 +46,7 @@ def train(layout, norm, accumulate=1):
     tx = optax.sgd(0.05, momentum=0.9)
     blank = np.zeros((1, SIZE, SIZE, 1), np.float32)
     state = layout.put(create(model, (blank,), tx, seed=0, ema=True))
-    model = model.clone(axis_name=AXIS)
+    model = model.clone(axis_name=layout.axis)
     step = layout.map(
         make_train_step(model, task, tx, ema_decay=0.9, accumulate=accumulate), donate=True
     )
@@ -70,8 +71,10 @@ def train(layout, norm, accumulate=1):
 
 
 if __name__ == "__main__":
-    out, how, norm, port, process = sys.argv[1:]
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(process))
+    out, how, norm, count, port, process = sys.argv[1:]
+    jax.distributed.initialize(
+        f"localhost:{port}", num_processes=int(count), process_id=int(process)
+    )
     from zoo.train.parallel import Layout
 
     tree, losses = train(Layout(how), None if norm == "None" else norm)

@@ -1,4 +1,4 @@
-"""Runs a program as two processes of four fake devices each."""
+"""Runs a program as several processes that share eight fake devices."""
 
 import os
 import pathlib
@@ -7,21 +7,26 @@ import subprocess
 import sys
 
 
-def run_two(script: pathlib.Path, folder: pathlib.Path, *arguments: str) -> list[pathlib.Path]:
-    """What SCRIPT OUT *ARGUMENTS PORT PROCESS wrote to OUT in each process, both of them well."""
+def run(
+    count: int, script: pathlib.Path, folder: pathlib.Path, *arguments: str
+) -> list[pathlib.Path]:
+    """What SCRIPT OUT *ARGUMENTS COUNT PORT PROCESS wrote to OUT in each process, all of them well.
+
+    `count` processes have 8 / count devices each.
+    """
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
     env = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
         "JAX_PLATFORMS": "cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
     }
-    files = [folder / f"{i}.npz" for i in range(2)]
+    files = [folder / f"{i}.npz" for i in range(count)]
     workers = [
         subprocess.Popen(
-            [sys.executable, script, file, *arguments, str(port), str(i)],
+            [sys.executable, script, file, *arguments, str(count), str(port), str(i)],
             env=env,
             stderr=subprocess.PIPE,
             text=True,
@@ -34,5 +39,5 @@ def run_two(script: pathlib.Path, folder: pathlib.Path, *arguments: str) -> list
         for worker in workers:
             worker.kill()
             worker.wait()
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(errors)
+    assert [worker.returncode for worker in workers] == [0] * count, "\n".join(errors)
     return files

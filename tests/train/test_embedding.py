@@ -89,7 +89,7 @@ def test_eight_devices_take_the_steps_of_one(reference, loss):
     want, metrics = reference[loss]
     moved = [np.abs(x).max() for x in jax.tree.leaves(want["momentum"])]
     assert max(moved) > 1e-3  # There was something to learn.
-    for how in ("jit", "pmap") if loss == "batch_all_triplet" else ("jit",):
+    for how in ("jit", "pmap", "fsdp") if loss == "batch_all_triplet" else ("jit",):
         got, found = parity.train(Layout(how), loss)
         for part in want:
             equal(got[part], want[part])
@@ -100,12 +100,17 @@ def test_eight_devices_take_the_steps_of_one(reference, loss):
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one(reference, tmp_path):
-    files = processes.run_two(SCRIPT, tmp_path, "jit")
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_take_the_steps_of_one(reference, tmp_path, count):
+    """Mined counts among the metrics."""
+    files = processes.run(count, SCRIPT, tmp_path, "jit")
     for file in files:
         found = np.load(file)
-        for loss, want in reference.items():
-            equal([found[k] for k in sorted(found) if k.startswith(f"{loss}0")], want)
+        for loss, (want, metrics) in reference.items():
+            leaves = [found[k] for k in sorted(found) if k.startswith(f"{loss}0")]
+            numbers = jax.tree.leaves(metrics)
+            equal(leaves[: -len(numbers)], want)
+            np.testing.assert_allclose(leaves[-len(numbers) :], numbers, rtol=2e-5)
 
 
 @pytest.mark.slow

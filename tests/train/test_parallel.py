@@ -1,13 +1,22 @@
-"""1 device = 8 devices = 2 processes of 4; pmap = jit."""
+"""1 device = 8 devices = 2 processes of 4 = 4 of 2; pmap = jit = fsdp."""
 
 import importlib.util
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from zoo.data.info import Info
+from zoo.models import FCN8s, UNet
+from zoo.train import loop, parallel
+from zoo.train.config import Optimizer
 from zoo.train.parallel import Layout, to_host
+from zoo.train.segmentation import Segmentation
+from zoo.train.state import TrainState
+from zoo.train.step import make_train_step
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE / "parity.py"
@@ -21,7 +30,8 @@ def load(name):
     return module
 
 
-parity, processes = load("parity"), load("processes")
+parity, processes, run = load("parity"), load("processes"), load("test_loop")
+experiment, arrays = run.experiment, run.arrays
 
 
 @pytest.fixture(scope="module", params=[None, "batch"], ids=["plain", "batch_norm"])
@@ -38,8 +48,9 @@ def assert_equal(got, want, tolerance=1e-5):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["jit", "pmap"])
-def test_eight_devices_take_the_steps_of_one(reference, how):
+@pytest.mark.parametrize("how", ["jit", "pmap", "fsdp"])
+def test_eight_devices_take_the_steps_of_one(reference, how, monkeypatch):
+    monkeypatch.setattr(parallel, "SMALL", 64)
     assert jax.device_count() == 8
     norm, (want, losses) = reference
     got, found = parity.train(Layout(how), norm)
@@ -58,10 +69,10 @@ def test_accumulation_takes_the_steps_of_one_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["jit", "pmap"])
-def test_two_processes_take_the_steps_of_one(reference, how, tmp_path):
+@pytest.mark.parametrize(("how", "count"), [("jit", 2), ("pmap", 2), ("fsdp", 2), ("jit", 4)])
+def test_several_processes_take_the_steps_of_one(reference, how, count, tmp_path):
     norm, (want, losses) = reference
-    files = processes.run_two(SCRIPT, tmp_path, how, str(norm))
+    files = processes.run(count, SCRIPT, tmp_path, how, str(norm))
     for file in files:
         found = dict(np.load(file))
         np.testing.assert_allclose(found.pop("losses"), losses, rtol=1e-5)
@@ -79,7 +90,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does():
 
 
 def test_an_unknown_dispatcher_is_refused():
-    with pytest.raises(ValueError, match="jit, pmap; got 'xmap'"):
+    with pytest.raises(ValueError, match="jit, pmap, fsdp; got 'xmap'"):
         Layout("xmap")
 
 
@@ -92,3 +103,65 @@ def test_the_host_copy_outlives_a_donation():
         state = add(state, layout.split({"y": np.zeros(8)}))
     np.testing.assert_array_equal(kept["x"], np.arange(3.0))
     np.testing.assert_array_equal(to_host(state)["x"], np.arange(3.0) + 3)
+
+
+def test_each_device_keeps_a_share_of_what_is_large(monkeypatch):
+    monkeypatch.setattr(parallel, "SMALL", 64)
+    layout = Layout("fsdp")
+    rng = np.random.default_rng(0)
+    shapes = {"kernel": (3, 3, 16, 8), "odd": (9, 9), "bias": (8,), "step": ()}
+    state = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    shares = {"kernel": (3, 3, 2, 8), "odd": (9, 9), "bias": (8,), "step": ()}
+
+    def check(tree, factor):
+        assert {k: x.addressable_data(0).shape for k, x in tree.items()} == shares
+        for name, array in to_host(tree).items():
+            np.testing.assert_allclose(array, factor * state[name], rtol=1e-6)
+
+    put = layout.put(state)
+    check(put, 1)
+    times = layout.map(lambda s, b, axis_name: {k: x * b["y"].sum() for k, x in s.items()})
+    check(times(put, layout.split({"y": np.ones(16, np.float32)})), 16)
+
+
+@pytest.mark.slow
+def test_the_memory_of_fcn_falls_with_the_devices():
+    """FCN-8s at a quarter of its width: 8.4 million parameters, and as many of momentum."""
+    info = Info("test", 3, tuple("abc"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), 255, 3)
+    task, tx = Segmentation().bind(info), optax.sgd(0.1, momentum=0.9)
+    model = FCN8s(num_classes=3, width=16)
+    blank = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), blank)["params"]
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), params)
+    state = TrainState(np.int32(0), params, {}, tx.init(params), None)
+    batch = {"image": (8, 32, 32, 3), "label": (8, 32, 32), "weight": (8,)}
+    batch = {k: np.zeros(s, np.int32 if k == "label" else np.float32) for k, s in batch.items()}
+    found = {}
+    for how in ("jit", "fsdp"):
+        layout = Layout(how)
+        step = layout.map(make_train_step(model, task, tx), donate=True)
+        compiled = step.lower(layout.put(state), layout.split(batch)).compile()
+        found[how] = compiled.memory_analysis()
+    assert found["fsdp"].argument_size_in_bytes < found["jit"].argument_size_in_bytes / 7
+    assert found["fsdp"].temp_size_in_bytes < found["jit"].temp_size_in_bytes / 2
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_state_shared(tmp_path, monkeypatch):
+    """Two steps by jit and two by fsdp, from one checkpoint to the next, are four by jit."""
+    monkeypatch.setattr(parallel, "SMALL", 64)
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    model = UNet(num_classes=11, width=4, depth=2, norm="batch", dropout_rate=0.0)
+    still = {"optimizer": Optimizer(name="sgd", learning_rate=1e-2, ema=0.9), "model": model}
+
+    def go_on(workdir, how, steps):
+        loop.train("small", experiment(steps=steps, **still), workdir, Layout(how))
+
+    go_on(whole, "jit", 4)
+    go_on(shared, "jit", 2)
+    go_on(shared, "fsdp", 4)
+    go_on(shared, "fsdp", 4)  # Only scored again.
+    (step, got), (other, want) = arrays(shared), arrays(whole)
+    assert step == other == 4
+    for name, array in want.items():
+        assert_equal(got[name], array)

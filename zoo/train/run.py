@@ -13,7 +13,7 @@ from zoo.data.batches import iterate
 from zoo.data.images import Preprocess, write_atomically
 from zoo.train import fields, optimizer, state
 from zoo.train.config import Experiment
-from zoo.train.parallel import AXIS, Layout, to_host
+from zoo.train.parallel import Layout, to_host
 from zoo.train.step import make_embed_step, make_eval_step, make_train_step
 
 Rows = Mapping[str, np.ndarray]  # A batch of this process, on the host; or what a task mined.
@@ -39,7 +39,7 @@ class Run:
         self.preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
         self.learning_rate = optimizer.schedule(rule, experiment.steps)
         self.tx = optimizer.optimizer(rule, self.learning_rate)
-        model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", AXIS)
+        model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", layout.axis)
         options = {"seed": seed, "ema_decay": rule.ema, "accumulate": rule.accumulate}
         step = make_train_step(model, self.task, self.tx, **options)
         # It takes the memory of the state it is given.
