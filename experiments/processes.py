@@ -20,7 +20,7 @@ import traceback
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 
-HEARTBEAT = 20  # Seconds without a sign of life after which JAX takes a process for dead.
+HEARTBEAT = 15  # Seconds without a sign of life after which JAX takes a process for dead.
 LOST = 75  # Exit code: a process of the run is gone (EX_TEMPFAIL of sysexits.h: try again).
 STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # Ends of a child after which all is well.
 _CHILD = "ZOO_LAUNCH_CHILD"  # Set where a parent watches: to "here" if over all, or "alone".
@@ -117,13 +117,14 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         yield
     except (ValueError, OSError, KeyboardInterrupt):
         raise  # Told by the launcher.
-    except Exception:  # noqa: BLE001  Whatever it was.
-        # Our own fault, or a connection that broke with a peer's death? In that case the runtime
-        # ends us soon. Not by sys.exit: JAX would wait at its exit for the others, minutes long.
+    except jax.errors.JaxRuntimeError as error:
+        # A connection that broke comes as this too, and sooner than the runtime's own verdict.
+        ours = str(error).startswith(("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"))
         traceback.print_exc()
-        sys.stderr.flush()
-        time.sleep(HEARTBEAT + 5)
-        os._exit(1)
+        _exit(1 if ours else LOST)
+    except Exception:  # noqa: BLE001  Whatever it was: Python would wait for the others, minutes.
+        traceback.print_exc()
+        _exit(1)
 
 
 def leave(code: int) -> int:
@@ -131,12 +132,16 @@ def leave(code: int) -> int:
     if _CHILD in os.environ and code not in STOPPED:
         import jax
 
-        sys.stdout.flush()
-        sys.stderr.flush()
         # With process 0 ends the coordinator, which aborts those who may have the same to say.
         time.sleep(0 if jax.process_index() else 3)
-        os._exit(code)
+        _exit(code)
     return code
+
+
+def _exit(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with_parent() -> None:
@@ -186,14 +191,14 @@ def lead(args: argparse.Namespace, argv: Sequence[str]) -> int:
         for s, handler in before.items():
             signal.signal(s, handler)
     code = children[first].returncode
-    if code >= 0:
+    if code >= 0 and code != LOST:
         return code  # It has said why.
     if asked:
         print("Stopped; launch the same command again to go on.", file=sys.stderr)
         return 128 + asked[0]
     which = first if here else args.process
     who = "This process" if which is None else f"Process {which} of {args.processes}"
-    print(f"error: {_end_in_words(who, -code, here)} {_AGAIN}", file=sys.stderr)
+    print(f"error: {_end_in_words(who, code, here)} {_AGAIN}", file=sys.stderr)
     return LOST
 
 
@@ -216,12 +221,11 @@ def _watch(children: Sequence[subprocess.Popen]) -> int:
     return first
 
 
-def _end_in_words(who: str, signum: int, here: bool) -> str:
-    if signum == signal.SIGABRT:
-        why = "because another one died, cannot be reached or never came; see that one's own log."
-        return f"{who} was ended by JAX's runtime (SIGABRT), {why}"
+def _end_in_words(who: str, code: int, here: bool) -> str:
+    if code in (LOST, -signal.SIGABRT):  # By JAX's runtime.
+        return f"{who} lost another one, which died, cannot be reached or never came: see its log."
     others = " The others were stopped." if here else " The others notice it within 30 seconds."
-    return f"{who} was killed by {signal.Signals(signum).name}.{others}"
+    return f"{who} was killed by {signal.Signals(-code).name}.{others}"
 
 
 def _start(argv: Sequence[str], index: int, here: bool) -> subprocess.Popen:

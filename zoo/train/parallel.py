@@ -40,7 +40,7 @@ class Layout:
         self.count, self.local_count = len(self.devices), len(local)
         self._mesh = _mesh(self.devices)
         # pmap's arrays live on the devices of one process.
-        home = self._mesh if how == "jit" else _mesh(local)
+        home = _mesh(local) if how == "pmap" else self._mesh
         self._replicated = NamedSharding(home, P())
         self._split = NamedSharding(home, P(AXIS))
 
