@@ -25,6 +25,8 @@ LOST = 75  # Exit code: a process of the run is gone (EX_TEMPFAIL of sysexits.h:
 STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # Ends of a child after which all is well.
 _CHILD = "ZOO_LAUNCH_CHILD"  # Set where a parent watches: to "here" if over all, or "alone".
 _GCE = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
+# What stands in the errors of JAX's runtime and its collectives where another process is gone.
+_BROKEN = ("Gloo", "NCCL", "UNAVAILABLE:", "ABORTED:", "DEADLINE_EXCEEDED:", "oordination service")
 _AGAIN = (
     "Launch the same command again to go on from the last checkpoint, on any number of processes."
 )
@@ -115,16 +117,15 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     jax.distributed.initialize(**where, heartbeat_timeout_seconds=HEARTBEAT)
     try:
         yield
-    except (ValueError, OSError, KeyboardInterrupt):
-        raise  # Told by the launcher.
-    except jax.errors.JaxRuntimeError as error:
-        # A connection that broke comes as this too, and sooner than the runtime's own verdict.
-        ours = str(error).startswith(("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"))
-        traceback.print_exc()
-        _exit(1 if ours else LOST)
-    except Exception:  # noqa: BLE001  Whatever it was: Python would wait for the others, minutes.
-        traceback.print_exc()
-        _exit(1)
+    except Exception as error:
+        # A connection that broke comes as this too, its type another in each version of JAX, and
+        # sooner than the runtime's own verdict.
+        text = "".join(traceback.format_exception(error))
+        broken = any(word in text for word in _BROKEN)
+        if isinstance(error, ValueError | OSError) and not broken:
+            raise  # Told by the launcher.
+        sys.stderr.write(text)
+        _exit(LOST if broken else 1)  # Python's own end would wait for the others, minutes long.
 
 
 def leave(code: int) -> int:

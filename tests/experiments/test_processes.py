@@ -176,7 +176,7 @@ def test_a_dead_peer_is_noticed_and_a_relaunch_goes_on(tmp_path):
         for p in both:
             p.kill()
             p.wait()
-    assert [p.returncode for p in both] == [75, 75], errors
+    assert [p.returncode for p in both] == [75, 75], "\n".join(errors)
     assert "Process 0 of 2 lost another one" in errors[0]
     assert "Process 1 of 2 was killed by SIGKILL." in errors[1]
     # Written once, by process 0.
