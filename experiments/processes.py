@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 HEARTBEAT = 15  # Seconds without a sign of life after which JAX takes a process for dead.
 LOST = 75  # Exit code: a process of the run is gone (EX_TEMPFAIL of sysexits.h: try again).
+FAULT = 70  # A child's exit code after its own traceback (EX_SOFTWARE); 1 is taken, see below.
+ABORTED = (1, LOST, -signal.SIGABRT)  # JAX 0.7's runtime ends a process by exit(1), later abort().
 STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # Ends of a child after which all is well.
 _CHILD = "ZOO_LAUNCH_CHILD"  # Set where a parent watches: to "here" if over all, or "alone".
 _GCE = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
@@ -125,7 +127,9 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         if isinstance(error, ValueError | OSError) and not broken:
             raise  # Told by the launcher.
         sys.stderr.write(text)
-        _exit(LOST if broken else 1)  # Python's own end would wait for the others, minutes long.
+        _exit(
+            LOST if broken else FAULT
+        )  # Python's own end would wait for the others, minutes long.
 
 
 def leave(code: int) -> int:
@@ -192,7 +196,7 @@ def lead(args: argparse.Namespace, argv: Sequence[str]) -> int:
         for s, handler in before.items():
             signal.signal(s, handler)
     code = children[first].returncode
-    if code >= 0 and code != LOST:
+    if code >= 0 and code not in ABORTED:
         return code  # It has said why.
     if asked:
         print("Stopped; launch the same command again to go on.", file=sys.stderr)
@@ -223,7 +227,7 @@ def _watch(children: Sequence[subprocess.Popen]) -> int:
 
 
 def _end_in_words(who: str, code: int, here: bool) -> str:
-    if code in (LOST, -signal.SIGABRT):  # By JAX's runtime.
+    if code in ABORTED:
         return f"{who} lost another one, which died, cannot be reached or never came: see its log."
     others = " The others were stopped." if here else " The others notice it within 30 seconds."
     return f"{who} was killed by {signal.Signals(-code).name}.{others}"

@@ -103,7 +103,7 @@ def test_a_killed_process_is_told_and_ends_the_others(monkeypatch, capfd):
 
 
 def test_an_abort_is_told_as_a_lost_peer(monkeypatch, capfd):
-    for end in ("os.abort()", "raise SystemExit(75)"):
+    for end in ("os.abort()", "raise SystemExit(1)", "raise SystemExit(75)"):
         assert started(monkeypatch, end, "")[0] == 75
         assert "Process 0 of 2 lost another one" in capfd.readouterr().err
 
@@ -111,6 +111,7 @@ def test_an_abort_is_told_as_a_lost_peer(monkeypatch, capfd):
 def test_what_children_say_has_their_number(monkeypatch, capfd):
     code, _ = started(monkeypatch, "raise SystemExit(0)", "print('ah'); raise SystemExit(2)")
     assert code == 2
+    assert started(monkeypatch, "", "raise SystemExit(70)")[0] == 70
     assert capfd.readouterr().out == "[1] ah\n"
     assert started(monkeypatch, "", "raise SystemExit(143)")[0] == 143
     assert started(monkeypatch, "", "")[0] == 0
