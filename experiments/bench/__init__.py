@@ -1,0 +1,1 @@
+"""What each part costs beside what a user would take instead: `python -m experiments.bench`."""

@@ -1,0 +1,70 @@
+"""Times our parts beside those of other libraries. Needs the extra `peers`.
+
+python -m experiments.bench [ROW...] [--repeats 5] [--list] [--quick]
+
+A ROW is a row's name or the beginning of several, as "unet" or "mining/batch_all"; none means all.
+Each row's record goes into bench.json here as soon as it is there, and bench.md is written anew
+from all records; rows measured before stay. With --quick sizes are tiny, to see whether a row
+runs, and nothing is written.
+"""
+
+import argparse
+import pathlib
+import sys
+
+from experiments.bench import inputs, launcher, mining, scores, segmentation, siamese, startup
+from experiments.bench.row import Row
+from experiments.bench.runner import measure
+from experiments.bench.table import markdown, merge, read, write
+
+FAMILIES = (segmentation, mining, siamese, inputs, scores, startup, launcher)
+
+
+def every(*, quick: bool = False) -> list[Row]:
+    """All rows there are."""
+    return [row for family in FAMILIES for row in family.rows(quick=quick)]
+
+
+def chosen(rows: list[Row], words: list[str]) -> list[Row]:
+    """The rows that the words name; ValueError for a word that names none."""
+    found = []
+    for word in words:
+        named = [row for row in rows if f"{row.name}/".startswith(f"{word.rstrip('/')}/")]
+        if not named:
+            raise ValueError(f"There is no row {word!r}; see python -m experiments.bench --list.")
+        found += [row for row in named if row not in found]
+    return found if words else rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="a name or its beginning; all")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, at least 1")
+    parser.add_argument("--list", action="store_true", help="names the rows and ends")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes; writes nothing")
+    options = parser.parse_args()
+    path, rows = pathlib.Path("bench.json"), every(quick=options.quick)
+    try:
+        wanted, records = chosen(rows, options.rows), read(path)
+        if options.repeats < 1:
+            raise ValueError(f"--repeats must be at least 1; got {options.repeats}.")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    if options.list:
+        print("\n".join(f"{row.name:32} {row.what}" for row in wanted))
+        return
+    for i, row in enumerate(wanted, start=1):
+        print(f"{i}/{len(wanted)} {row.name}: {row.what}", file=sys.stderr)
+        record = measure(row, options.repeats)
+        if options.quick:
+            records[row.name] = record
+        else:
+            records = merge(path, row.name, record)
+            write(path.with_suffix(".md"), markdown(rows, records))
+        shown = markdown([row], records).split("\n\n")[2]
+        print(shown if i == 1 else shown.split("\n", 2)[2], flush=True)
+
+
+if __name__ == "__main__":
+    main()

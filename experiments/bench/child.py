@@ -1,0 +1,60 @@
+"""One side of a row, in a process of its own: makes it, warms it up, and times it when told to.
+
+python -m experiments.bench.child JSON, the fields of a Side. One JSON object a line on stdout:
+first what is known after the warm-up, then, for each line of stdin, the seconds a call took, and
+at the end of stdin the peak memory. Whatever libraries print goes to stderr.
+"""
+
+import importlib
+import json
+import math
+import os
+import re
+import resource
+import sys
+import time
+
+ROUND = 0.2  # Seconds that a round takes at least: short calls are repeated.
+
+
+def peak_rss_mib() -> float:
+    """The most memory this process had at a time; `getrusage` would count its parent's too."""
+    with open("/proc/self/status") as file:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) / 1024
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(**values) -> None:
+        print(json.dumps(values), file=channel, flush=True)
+
+    side = json.loads(sys.argv[1])
+    if side["limit_gib"] is not None:
+        resource.setrlimit(resource.RLIMIT_AS, 2 * (side["limit_gib"] * 2**30,))
+    module, _, name = side["make"].partition(":")
+    case = getattr(importlib.import_module(module), name)(**side["options"])
+
+    def seconds(calls: int) -> float:
+        if case.clocked:
+            return case.call()
+        start = time.perf_counter()
+        for _ in range(calls):
+            case.call()
+        return (time.perf_counter() - start) / calls
+
+    start = time.perf_counter()
+    value = case.call()
+    first = time.perf_counter() - start
+    calls = math.ceil(min(ROUND / seconds(1), 1000))
+    versions = {p: importlib.import_module(p).__version__ for p in side["packages"]}
+    value = None if case.clocked or value is None else float(value)
+    say(value=value, first_call=first, calls=calls, facts=dict(case.facts), versions=versions)
+    for _ in sys.stdin:
+        say(seconds=seconds(calls))
+    say(peak_rss_mib=peak_rss_mib())
+
+
+if __name__ == "__main__":
+    main()
