@@ -1,8 +1,8 @@
 """One side of a row, in a process of its own: makes it, warms it up, and times it when told to.
 
 python -m experiments.bench.child JSON, the fields of a Side. One JSON object a line on stdout:
-first what is known after the warm-up, then, for each line of stdin, the seconds a call took, and
-at the end of stdin the peak memory. Whatever libraries print goes to stderr.
+first what is known after the warm-up, then, for each line of stdin, the seconds a call took,
+and at the end of stdin the peak memory. Whatever libraries print goes to stderr.
 """
 
 import importlib
@@ -23,6 +23,12 @@ def peak_rss_mib() -> float:
         return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) / 1024
 
 
+def cpu_seconds() -> float:
+    """What this process, and those it started and saw end, have had of the processor."""
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
+
+
 def main() -> None:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -36,23 +42,25 @@ def main() -> None:
     module, _, name = side["make"].partition(":")
     case = getattr(importlib.import_module(module), name)(**side["options"])
 
-    def seconds(calls: int) -> float:
+    def round_of(calls: int) -> dict[str, float]:
+        """Seconds a call, of the clock and of all cores together."""
         if case.clocked:
-            return case.call()
-        start = time.perf_counter()
+            return {"seconds": case.call()}
+        start, cpu = time.perf_counter(), cpu_seconds()
         for _ in range(calls):
             case.call()
-        return (time.perf_counter() - start) / calls
+        found = {"seconds": (time.perf_counter() - start) / calls}
+        return found | ({} if case.elsewhere else {"cpu": (cpu_seconds() - cpu) / calls})
 
     start = time.perf_counter()
     value = case.call()
     first = time.perf_counter() - start
-    calls = math.ceil(min(ROUND / seconds(1), 1000))
+    calls = math.ceil(min(ROUND / round_of(1)["seconds"], 1000))
     versions = {p: importlib.import_module(p).__version__ for p in side["packages"]}
     value = None if case.clocked or value is None else float(value)
     say(value=value, first_call=first, calls=calls, facts=dict(case.facts), versions=versions)
     for _ in sys.stdin:
-        say(seconds=seconds(calls))
+        say(**round_of(calls))
     say(peak_rss_mib=peak_rss_mib())
 
 

@@ -120,7 +120,7 @@ def by_torch(*, kind: str, count: int) -> Case:
         for _ in loader:
             pass
 
-    return Case(call)
+    return Case(call, elsewhere=True)
 
 
 def by_tensorflow(*, kind: str, count: int) -> Case:

@@ -15,6 +15,7 @@ class Case(NamedTuple):
     call: Callable[[], float | None]
     facts: Mapping[str, Any] = {}  # More to keep in bench.json, by name; JSON.
     clocked: bool = False  # `call` takes the time itself.
+    elsewhere: bool = False  # Processes that outlive a call do work: CPU time cannot be told.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Child:
     """A side's process. `status` tells what became of it, `result` what it said."""
 
     def __init__(self, side: Side):
-        self.side, self.status, self.result, self.times = side, MEASURED, {}, []
+        self.side, self.status, self.result = side, MEASURED, {}
+        self.rounds: list[dict[str, float]] = []
         self._process = None
         for package in side.packages:
             if importlib.util.find_spec(package) is None:
@@ -80,7 +81,7 @@ class Child:
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
         if line := self._read():
-            self.times.append(line["seconds"])
+            self.rounds.append(line)
 
     def end(self) -> dict[str, Any]:
         """Ends the process; returns what bench.json keeps of the side."""
@@ -93,14 +94,16 @@ class Child:
             for file in (self._process.stdin, self._process.stdout, self._errors):
                 with contextlib.suppress(BrokenPipeError):
                     file.close()
-        kept = {"status": self.status, **self.result, "times": self.times}
-        if self.times:
-            kept["median"] = statistics.median(self.times)
+        kept = {"status": self.status, **self.result}
+        kept["times"] = [line["seconds"] for line in self.rounds]
+        kept["cpu"] = [line["cpu"] for line in self.rounds if "cpu" in line]
+        if self.rounds:
+            kept["median"] = statistics.median(kept["times"])
         return kept
 
 
 def measure(row: Row, repeats: int) -> dict[str, Any]:
-    """One row's record for bench.json; `ratios` has ours by each peer's time, round by round."""
+    """One row's record for bench.json; `ratios` and `cpu_ratios` are round by round."""
     load, children = [os.getloadavg()[0]], {}
     try:
         # One after the other, so that no warm-up disturbs another.
@@ -123,14 +126,15 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         "load": [round(x, 1) for x in load],
         "repeats": repeats,
         "sides": sides,
-        "ratios": ratios(sides),
+        "ratios": ratios(sides, "times"),
+        "cpu_ratios": ratios(sides, "cpu"),
     }
 
 
-def ratios(sides: dict[str, dict]) -> dict[str, list[float]]:
-    """Our time by each peer's, of each round in which both were there."""
-    mine = sides[OURS]["times"]
-    others = {name: side["times"] for name, side in sides.items() if name != OURS}
+def ratios(sides: dict[str, dict], kind: str) -> dict[str, list[float]]:
+    """Ours by each peer's, of each round in which both were there."""
+    mine = sides[OURS][kind]
+    others = {name: side[kind] for name, side in sides.items() if name != OURS}
     pairs = {name: list(zip(mine, times, strict=False)) for name, times in others.items()}
     return {name: [x / y for x, y in both] for name, both in pairs.items() if both}
 

@@ -13,12 +13,15 @@ from experiments.bench.runner import MEASURED
 HEAD = (
     "# Benchmark\n\n"
     "`python -m experiments.bench [ROW...]`. A ratio is our time by the peer's, the median of "
-    "rounds that alternate (least-most): below 1 ours is faster. Every side has a process of its "
-    "own on the CPU, in float32, with as many threads as cores; times are medians of a call after "
-    "the warm-up, whose first call (with compilation) stands beside it. Memory is the peak of the "
-    "whole process; temporaries are XLA's. A GPU was not measured.\n\n"
+    "rounds that alternate (least-most): below 1 ours is faster. That of CPU time counts all cores "
+    "and suffers less from what else runs. Every side has a process of its own on the CPU, in "
+    "float32, with as many threads as cores; times are medians of a call after the warm-up, whose "
+    "first call (with compilation) stands beside it. Memory is the peak of the whole process; "
+    "temporaries are XLA's; load is the average number of processes, ours included. A GPU was not "
+    "measured.\n\n"
 )
-COLUMNS = ("row", "ratio", "ours", "peer", "first call", "memory, MiB", "temporaries, MiB", "load")
+COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "first call", "memory, MiB")
+COLUMNS += ("temporaries, MiB", "load")
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -55,7 +58,9 @@ def markdown(rows: Iterable[Row], records: Mapping[str, Any]) -> str:
     setting: dict[tuple, list[str]] = {}
     for row in rows:
         if row.name not in records:
-            lines.append(_line([f"`{row.name}`: {row.what}", "not run"] + [""] * 6))
+            lines.append(
+                _line([f"`{row.name}`: {row.what}", "not run"] + [""] * (len(COLUMNS) - 2))
+            )
             continue
         record = records[row.name]
         key = record["date"][:10], record["hardware"], f"Python {record['python']}"
@@ -70,11 +75,11 @@ def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
     for peer, side in record["sides"].items():
         if peer == OURS and len(record["sides"]) > 1:
             continue
-        found = record["ratios"].get(peer, [])
-        ratio = _spread(statistics.median(found), found, "{:.2f}") if found else ""
+        ratio, cpu = (_ratio(record[kind].get(peer, [])) for kind in ("ratios", "cpu_ratios"))
         yield [
             f"`{name}`: {record['what']}",
             ratio if side["status"] == MEASURED else side["status"],
+            cpu,
             _time(mine, images),
             f"{peer} {_time(side, images)}",
             _both(mine, side, lambda s: f"{s['first_call']:.1f} s"),
@@ -82,6 +87,10 @@ def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
             _both(mine, {}, lambda s: f"{s['facts']['temporaries_mib']:.1f}").partition(" ")[0],
             f"{max(record['load'])}",
         ]
+
+
+def _ratio(found: list[float]) -> str:
+    return _spread(statistics.median(found), found, "{:.2g}") if found else ""
 
 
 def _time(side: Mapping[str, Any], images: int) -> str:

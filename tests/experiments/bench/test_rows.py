@@ -7,7 +7,14 @@ import pytest
 from experiments.bench import inputs, mining, scores, siamese
 
 
-@pytest.mark.parametrize("loss", list(mining.LOSSES))
+# The triplets' values are compared in tests/losses too.
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.endswith("triplet"))
+        for name in mining.LOSSES
+    ],
+)
 def test_losses_of_both_sides_are_equal(peer, loss):
     peer("pytorch_metric_learning")
     ours, theirs = (make(loss=loss, size=64).call() for make in (mining.ours, mining.theirs))

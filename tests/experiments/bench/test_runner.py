@@ -25,7 +25,10 @@ def noting(*, path, name, dies_at=None):
             file.write(name + " ")
         if calls == dies_at:
             raise RuntimeError("the reason why")
-        time.sleep(0.25)
+        time.sleep(0.2)
+        start = time.process_time()
+        while time.process_time() - start < 0.05:
+            pass
         return 7.0
     print("a library prints")
     return Case(call, {"temporaries_mib": 3.0})
@@ -58,11 +61,13 @@ def test_rounds_alternate_between_processes(side, tmp_path):
         assert found["status"] == "measured" and found["value"] == 7.0
         assert len(found["times"]) == 3 and min(found["times"]) >= 0.25
         assert found["median"] == sorted(found["times"])[1]
+        assert len(found["cpu"]) == 3 and 0.04 < min(found["cpu"]) < 0.2  # Sleep is not counted.
         assert found["versions"] == {"numpy": __import__("numpy").__version__}
         # A bare interpreter with NumPy: not the memory of this process, which started it.
         assert 5 < found["peak_rss_mib"] < 150
-    mine, other = (record["sides"][name]["times"] for name in (OURS, "peer"))
-    assert record["ratios"] == {"peer": [a / b for a, b in zip(mine, other, strict=True)]}
+    for ratio, kind in (("ratios", "times"), ("cpu_ratios", "cpu")):
+        mine, other = (record["sides"][name][kind] for name in (OURS, "peer"))
+        assert record[ratio] == {"peer": [a / b for a, b in zip(mine, other, strict=True)]}
 
 
 def test_the_others_go_on_without_a_side(side):
@@ -104,7 +109,12 @@ def record(seconds):
     peer = {**mine, "times": [0.5], "median": 0.5, "versions": {"torch": "2"}, "facts": {}}
     told = {"what": "work", "images": 8, "date": "2026-11-25T20:00+00:00", "hardware": "cpu"}
     told |= {"python": "3", "load": [0.1, 0.4], "repeats": 1}
-    return {**told, "sides": {OURS: mine, "peer": peer}, "ratios": {"peer": [seconds / 0.5]}}
+    return {
+        **told,
+        "sides": {OURS: mine, "peer": peer},
+        "ratios": {"peer": [seconds / 0.5]},
+        "cpu_ratios": {},
+    }
 
 
 def test_merging_loses_no_row(tmp_path):
@@ -119,7 +129,7 @@ def test_table_by_hand():
     rows = [Row(name, "work", {OURS: None, "peer": None}) for name in ("a/b", "c/d")]
     text = markdown(rows, {"a/b": record(0.125)})
     assert (
-        "| `a/b`: work | 0.25 (0.25-0.25) | 125 (125-125) ms, 64 images/s | "
+        "| `a/b`: work | 0.25 (0.25-0.25) |  | 125 (125-125) ms, 64 images/s | "
         "peer 500 (500-500) ms, 16 images/s | 2.5 s / 2.5 s | 100 / 100 | 1.2 | 0.4 |"
     ) in text
     assert "| `c/d`: work | not run |" in text
