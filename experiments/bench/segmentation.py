@@ -83,7 +83,11 @@ def ours(*, model: str, fields: dict, batch: int, size: int, train: bool) -> Cas
     if not train:
         variables, image = held.variables(), layout.put(image)
         run = jax.jit(net.apply).lower(variables, image).compile()
-        return Case(lambda: jax.block_until_ready(run(variables, image)) is None, jax_facts(run))
+
+        def inference() -> None:
+            jax.block_until_ready(run(variables, image))
+
+        return Case(inference, jax_facts(run))
 
     task = BoundSegmentation(Info("noise", CLASSES, tuple(map(str, range(CLASSES)))))
     step = make_train_step(tree.set_everywhere(net, "axis_name", AXIS), task, tx)
