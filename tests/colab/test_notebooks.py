@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "jax",
     "matplotlib",
     "numpy",
+    "optax",
     "sklearn",
     "zoo",
 }
