@@ -20,8 +20,14 @@ from matplotlib.patches import FancyBboxPatch
 
 from experiments.report.figures import save
 from zoo.models import (
-    AlignedEncoder, FCDenseNet103, FCN8s, MaxUnpoolNet, PatchClassifier, ResidualEncoder,
-    SiameseEncoder, UNet,
+    AlignedEncoder,
+    FCDenseNet103,
+    FCN8s,
+    MaxUnpoolNet,
+    PatchClassifier,
+    ResidualEncoder,
+    SiameseEncoder,
+    UNet,
 )  # fmt: skip
 
 PAPER, INK, SKIP = "#FBFAF5", "#22303C", "#EE6677"  # An own background reads on a dark page too.

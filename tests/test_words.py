@@ -1,0 +1,172 @@
+"""The pages: every example runs, every table is whole, every link leads somewhere."""
+
+import importlib
+import importlib.util
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import launch
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = ("zoo/README.md", "experiments/README.md", "tests/CONTRIBUTING.md", "colab/README.md")
+TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", TEXT[page], re.MULTILINE | re.DOTALL)
+
+
+def section(page: str, title: str) -> str:
+    _, _, rest = TEXT[page].partition(f"\n## {title}\n")
+    assert rest, f"{page} has no section {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def imported(path: pathlib.Path):
+    """A file as a module of its own, by its path."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    """CONTRIBUTING's parts by file name; the experiment alone is not imported yet."""
+    folder, found = tmp_path_factory.mktemp("recipes"), {}
+    for source in blocks("tests/CONTRIBUTING.md"):
+        path = folder / re.match(r"# \S+/(\w+\.py)\n", source)[1]
+        path.write_text(source)
+        if path.stem != "tiny_stripes":
+            found[path.stem] = imported(path)
+    return {**found, "tiny_stripes": folder / "tiny_stripes.py"}
+
+
+@pytest.mark.parametrize("page", ["zoo/README.md", "experiments/README.md"])
+def test_every_example_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert blocks(page)
+    for number, source in enumerate(blocks(page)):
+        # Each by itself, as a reader copies it.
+        exec(compile(source, f"{page}, example {number}", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_picture_is_there(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", TEXT[page]):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).exists(), f"{page} points to {target}"
+
+
+def test_the_table_lists_every_experiment():
+    rows = re.findall(r"^\| `(\w+)` \|", section("experiments/README.md", "All experiments"), re.M)
+    assert rows == launch.names()
+
+
+def test_zoo_tells_of_every_model_and_loss():
+    for package in ("zoo.models", "zoo.losses"):
+        for name in importlib.import_module(package).__all__:
+            if not name.endswith("_mask"):
+                assert f"`{name}" in TEXT["zoo/README.md"].replace(
+                    "`67`, `103`", "`FCDenseNet67`, `FCDenseNet103`"
+                ), name
+
+
+def resolve(root, dotted: str) -> None:
+    for name in dotted.split("."):
+        root = getattr(root, name)
+
+
+@pytest.mark.parametrize("library", ["segmentation_models_pytorch", "pytorch_metric_learning"])
+def test_the_names_of_torch_libraries_are_theirs(library, peer):
+    title = (
+        library.replace("models_", "models.") if "models" in library else library.replace("_", "-")
+    )
+    rows = TEXT["zoo/README.md"].split(f"### Coming from {title}")[1].split("\n###")[0]
+    module, names = (
+        peer(library),
+        re.findall(r"`((?:losses|miners|distances|reducers|metrics)\.\w+)", rows),
+    )
+    for part in {name.split(".")[0] for name in names}:
+        importlib.import_module(f"{library}.{part}")
+    assert len(names) >= 7
+    for name in names:
+        resolve(module, name)
+
+
+def test_the_names_of_keras_are_theirs_and_its_alpha_is_our_beta(keras):
+    rows = TEXT["zoo/README.md"].split("### Coming from Keras")[1]
+    names = re.findall(r"`((?:losses|metrics|layers)\.\w+)", rows)
+    assert len(names) == 7
+    for name in names:
+        resolve(keras, name)
+    from zoo.losses import overlap_loss, overlap_sums
+
+    logits = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(2, size=(1, 4, 4))
+    ours, _ = overlap_loss(overlap_sums(logits, labels), alpha=0.2, beta=0.9)
+    p = np.asarray(jax.nn.softmax(logits))[..., 1]
+    theirs = keras.losses.tversky((labels == 1).astype(np.float32), p, alpha=0.9, beta=0.2)
+    np.testing.assert_allclose(ours[0, 1], theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("check", "arguments"),
+    [
+        ("test_logits_have_the_size_of_the_input", {"size": (1, 7)}),
+        ("test_one_class_is_refused", {"num_classes": 1}),
+        ("test_unknown_dtype_is_refused", {}),
+        ("test_model_is_its_own_configuration", {}),
+        ("test_every_parameter_learns", {}),
+        ("test_bfloat16_is_used_and_is_near", {}),
+        ("test_one_trace_a_shape", {}),
+        ("test_no_pixel_sees_beyond_the_halo", {}),
+        ("test_tiles_with_a_halo_equal_the_whole", {}),
+        ("test_statistics_move_in_training_alone", {}),
+        ("test_loss_halves_in_30_steps", {}),
+    ],
+)
+def test_the_recipe_of_a_model_keeps_the_contract(recipes, contract, check, arguments):
+    contract.MODELS["recipe"] = (recipes["tiny"].Tiny, {"width": 4})
+    getattr(contract, check)("recipe", **arguments)
+
+
+@pytest.fixture(scope="module")
+def contract():
+    return imported(ROOT / "tests" / "models" / "test_contract.py")
+
+
+def test_the_recipe_of_a_loss_is_a_loss(recipes):
+    huber, rng = recipes["huber"].huber, np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 6, 3)).astype(np.float32)
+    y[0] = x[0]
+    y[1] = x[1] + np.float32(0.1)
+    d = np.sqrt(np.square(x.astype(np.float64) - y).sum(1))
+    want = [v * v / 2 if v <= 1 else v - 0.5 for v in d]
+    values, weights = huber(x, y)
+    np.testing.assert_allclose(values, want, rtol=1e-5)
+    assert (weights == 1).all() and (d < 1).any() and (d > 1).any()
+    assert np.isfinite(jax.grad(lambda x: huber(x, y)[0].sum())(x)).all()
+    with pytest.raises(ValueError, match="one \\[b, d\\]"):
+        huber(x, jnp.zeros((5, 3)))
+
+
+def test_the_recipe_of_a_model_data_set_and_experiment_train(recipes, tmp_path, monkeypatch):
+    from zoo.train import config, loop, overrides
+    from zoo.train.parallel import Layout
+
+    names = {"Tiny": recipes["tiny"].Tiny, "Stripes": recipes["stripes"].Stripes}
+    exec(recipes["tiny_stripes"].read_text(), names)
+    # A path by which experiment.json finds the class again.
+    monkeypatch.setitem(__import__("sys").modules, "tiny", recipes["tiny"])
+    small = ["steps=2", "model.width=4", "eval_every=2", "checkpoint_every=2", "log_every=1"]
+    experiment = overrides.apply(names["experiment"](), small)
+    assert config.from_dict(config.to_dict(experiment)) == experiment
+    loop.train("tiny_stripes", experiment, tmp_path / "run", Layout("jit"))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert any('"mean_iou"' in line for line in lines)
