@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import pathlib
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +29,10 @@ def section(page: str, title: str) -> str:
 
 
 def imported(path: pathlib.Path):
-    """A file as a module of its own, by its path."""
+    """A file as a module of its own, by its path; experiment.json finds its classes by its name."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
@@ -156,14 +158,12 @@ def test_the_recipe_of_a_loss_is_a_loss(recipes):
         huber(x, jnp.zeros((5, 3)))
 
 
-def test_the_recipe_of_a_model_data_set_and_experiment_train(recipes, tmp_path, monkeypatch):
+def test_the_recipe_of_a_model_data_set_and_experiment_train(recipes, tmp_path):
     from zoo.train import config, loop, overrides
     from zoo.train.parallel import Layout
 
     names = {"Tiny": recipes["tiny"].Tiny, "Stripes": recipes["stripes"].Stripes}
     exec(recipes["tiny_stripes"].read_text(), names)
-    # A path by which experiment.json finds the class again.
-    monkeypatch.setitem(__import__("sys").modules, "tiny", recipes["tiny"])
     small = ["steps=2", "model.width=4", "eval_every=2", "checkpoint_every=2", "log_every=1"]
     experiment = overrides.apply(names["experiment"](), small)
     assert config.from_dict(config.to_dict(experiment)) == experiment

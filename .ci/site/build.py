@@ -1,0 +1,43 @@
+"""Builds the site of the pages and docstrings. python .ci/site/build.py OUT, with the extra `docs`.
+
+MkDocs takes one folder of pages; ours lie beside what they speak of. So they are copied with their
+pictures, in their own places, to a folder that is thrown away, and a page a package is added whose
+docstrings mkdocstrings reads. Warnings, so broken links too, are errors.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "zoo/README.md", "experiments/README.md", "colab/README.md", "tests/CONTRIBUTING.md", "CHANGELOG.md")  # fmt: skip
+
+
+def main(out: str) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        docs = pathlib.Path(folder, "docs")
+        for file in [ROOT / page for page in PAGES] + sorted(ROOT.glob("[!.]*/**/*.png")):
+            place = docs / file.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+        (docs / "api").mkdir()
+        packages = sorted(file.parent for file in ROOT.glob("zoo/*/__init__.py"))
+        for package in packages:
+            modules = [f for f in sorted(package.glob("*.py")) if not f.name.startswith("_")]
+            names = [f"zoo.{package.name}.{f.stem}" for f in modules]
+            text = "\n\n".join(f"::: {name}" for name in names)
+            page = docs / "api" / f"{package.name}.md"
+            page.write_text(f"# zoo.{package.name}\n\n{text}\n", encoding="utf-8")
+        config = pathlib.Path(folder, "mkdocs.yml")
+        shutil.copyfile(pathlib.Path(__file__).with_name("mkdocs.yml"), config)
+        build = ["build", "--strict", "--quiet", "--config-file", config]
+        target = ["--site-dir", pathlib.Path(out).resolve()]
+        command = [sys.executable, "-m", "mkdocs", *build, *target]
+        return subprocess.run(command, env={**os.environ, "ZOO_ROOT": str(ROOT)}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
