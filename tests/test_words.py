@@ -124,13 +124,13 @@ def test_the_names_of_keras_are_theirs_and_its_alpha_is_our_beta(keras):
         ("test_one_class_is_refused", {"num_classes": 1}),
         ("test_unknown_dtype_is_refused", {}),
         ("test_model_is_its_own_configuration", {}),
-        ("test_every_parameter_learns", {}),
+        pytest.param("test_every_parameter_learns", {}, marks=pytest.mark.slow),
         ("test_bfloat16_is_used_and_is_near", {}),
         ("test_one_trace_a_shape", {}),
         ("test_no_pixel_sees_beyond_the_halo", {}),
-        ("test_tiles_with_a_halo_equal_the_whole", {}),
+        pytest.param("test_tiles_with_a_halo_equal_the_whole", {}, marks=pytest.mark.slow),
         ("test_statistics_move_in_training_alone", {}),
-        ("test_loss_halves_in_30_steps", {}),
+        pytest.param("test_loss_halves_in_30_steps", {}, marks=pytest.mark.slow),
     ],
 )
 def test_the_recipe_of_a_model_keeps_the_contract(recipes, contract, check, arguments):
@@ -158,6 +158,7 @@ def test_the_recipe_of_a_loss_is_a_loss(recipes):
         huber(x, jnp.zeros((5, 3)))
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_model_data_set_and_experiment_train(recipes, tmp_path):
     from zoo.train import config, loop, overrides
     from zoo.train.parallel import Layout

@@ -13,7 +13,10 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "zoo/README.md", "experiments/README.md", "colab/README.md", "tests/CONTRIBUTING.md", "CHANGELOG.md")  # fmt: skip
+PAGES = (
+    "README.md", "zoo/README.md", "experiments/README.md", "colab/README.md",
+    "tests/CONTRIBUTING.md", "CHANGELOG.md",
+)  # fmt: skip
 
 
 def main(out: str) -> int:
@@ -33,7 +36,7 @@ def main(out: str) -> int:
             page.write_text(f"# zoo.{package.name}\n\n{text}\n", encoding="utf-8")
         config = pathlib.Path(folder, "mkdocs.yml")
         shutil.copyfile(pathlib.Path(__file__).with_name("mkdocs.yml"), config)
-        build = ["build", "--strict", "--quiet", "--config-file", config]
+        build = ["build", "--strict", "--config-file", config]
         target = ["--site-dir", pathlib.Path(out).resolve()]
         command = [sys.executable, "-m", "mkdocs", *build, *target]
         return subprocess.run(command, env={**os.environ, "ZOO_ROOT": str(ROOT)}).returncode

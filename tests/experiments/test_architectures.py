@@ -1,5 +1,7 @@
 """The shapes that the figures of zoo/README.md show, against those of the papers."""
 
+import pytest
+
 from experiments import architectures
 
 
@@ -35,6 +37,7 @@ def test_the_tiramisu_grows_as_counted_by_hand():
     assert [found[f"up_{i}"][2] for i in (4, 3, 2, 1, 0)] == up
 
 
+@pytest.mark.slow
 def test_every_skip_joins_boxes_that_are_there():
     for drawings in architectures.FIGURES.values():
         for drawing in drawings:
