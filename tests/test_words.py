@@ -49,7 +49,9 @@ def recipes(tmp_path_factory):
     return {**found, "tiny_stripes": folder / "tiny_stripes.py"}
 
 
-@pytest.mark.parametrize("page", ["zoo/README.md", "experiments/README.md"])
+@pytest.mark.parametrize(
+    "page", [pytest.param("zoo/README.md", marks=pytest.mark.slow), "experiments/README.md"]
+)
 def test_every_example_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert blocks(page)
