@@ -199,3 +199,20 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="overlap of 33"):
         check_tiling(model, 1, tile=64, overlap=33)
     check_tiling(model, 1, tile=None, overlap=99)
+
+
+@pytest.mark.parametrize("size", [None, (16, 24)])
+@pytest.mark.parametrize("flips", [False, True])
+def test_several_pictures_are_predicted_as_each(size, flips):
+    model = UNet(num_classes=3, width=4, depth=1)
+    image = jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    variables = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
+    images = rng.integers(0, 256, (3, 40, 52, 3), np.uint8)
+    options = {"preprocess": Preprocess(3, (0.5,) * 3, (0.25,) * 3, size), "flips": flips}
+    options |= {"tile": 24, "overlap": 4}
+    together = predict(model, variables, images, **options)
+    assert together.shape == (3, 40, 52) and len(np.unique(together)) > 1
+    for image, ids in zip(images, together, strict=True):
+        np.testing.assert_array_equal(ids, predict(model, variables, image, **options))

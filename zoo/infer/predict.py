@@ -35,9 +35,9 @@ def predict(
     flips: bool = False,
     layout: Layout | None = None,
 ) -> np.ndarray:
-    """Class ids [h, w] int32 of a picture, as evaluation would score them.
+    """Class ids [h, w] int32 of a picture, as evaluation would score them; [b, h, w] of several.
 
-    The picture is [h, w, c] uint8, as `read_image` gives it, the model any segmentation model of
+    The picture is [h, w, c] uint8, as `read_image` gives it, or [b, h, w, c]; the model any of
     zoo.models; its variables are on the device already if they are used often. A picture with both
     sides up to `tile` is one call of the model at its own size; JAX compiles once for each. Larger
     ones go through in tiles of one shape (`tile`, `overlap` and `blend` are those of
@@ -49,27 +49,29 @@ def predict(
     and the result is that of the whole picture (see `Layout.by_rows`). Raises ValueError for a
     picture of another type, shape or channels, and for an impossible tile or overlap.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape:
+    if image.dtype != np.uint8 or image.ndim not in (3, 4) or 0 in image.shape:
         got = f"{image.dtype} {image.shape}"
         raise ValueError(f"predict takes a picture [h, w, c] uint8, as of read_image; got {got}.")
-    x, ids = preprocess(image), np.empty(image.shape[:2], np.int32)
+    x = np.stack([preprocess(one) for one in image]) if image.ndim == 4 else preprocess(image)
+    ids = np.empty(image.shape[:-1], np.int32)
     if preprocess.size is None:
         tile = tile if layout is None else None
         options = {"tile": tile, "overlap": overlap, "blend": blend, "layout": layout}
         strips = logit_strips(model, variables, x, flips=flips, **options)
     else:
         logits = predict_logits(model, variables, x, tile=None, flips=flips, layout=layout)
-        strips = _resized_strips(logits, ids.shape)
+        strips = _resized_strips(logits, ids.shape[-2:])
     for top, logits in strips:
-        ids[top : top + len(logits)] = logits.argmax(-1)
+        ids[..., top : top + logits.shape[-3], :] = logits.argmax(-1)
     return ids
 
 
 def predict_logits(
     model: nn.Module, variables: Variables, x: np.ndarray, **options: Any
 ) -> np.ndarray:
-    """Logits [h, w, k] float32 of a prepared picture [h, w, c]; options as `logit_strips`."""
-    return np.concatenate([logits for _, logits in logit_strips(model, variables, x, **options)])
+    """Logits [(b,) h, w, k] float32 of prepared pictures [(b,) h, w, c], as `logit_strips`."""
+    strips = logit_strips(model, variables, x, **options)
+    return np.concatenate([logits for _, logits in strips], axis=-3)
 
 
 def logit_strips(
@@ -81,36 +83,38 @@ def logit_strips(
     layout: Layout | None = None,
     **tiling: Any,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """First row and logits [rows, w, k] float32 of strips that no tile below can change.
+    """First row and logits [(b,) rows, w, k] float32 of strips that no tile below can change.
 
     The border is padded with zeros, the mean colour, as models with padding "SAME" do themselves.
     For those with "VALID" the picture is mirrored, the overlap-tile strategy of the U-Net paper.
-    Takes x [h, w, c] float32, normalised, and as `tiling` what `zoo.infer.tiles.plan` does; the
-    devices of a `layout` share the rows of each window.
+    Takes x [h, w, c] or [b, h, w, c] float32, normalised, and as `tiling` what
+    `zoo.infer.tiles.plan` does; the devices of a `layout` share the rows of each window.
     """
     variables = jax.device_put(variables)
     known = geometry(model, x.shape[-1])
-    height, width = x.shape[:2]
+    *batch, height, width, _ = x.shape
     rows, columns = (plan(side, known, **tiling) for side in (height, width))
-    padding = ((rows.before, rows.after), (columns.before, columns.after), (0, 0))
-    x = np.pad(x, padding, mode="reflect" if known.margin else "constant")
+    padding = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    x = np.pad(x, padding[-x.ndim :], mode="reflect" if known.margin else "constant")
     logits_of = _program(model, flips, layout)
-    begun = np.zeros((0, width, 1), np.float32)  # What the tiles above have added to this strip.
+    # What the tiles above have added to this strip.
+    begun = np.zeros((*batch, 0, width, 1), np.float32)
     ends = (*rows.outputs[1:], height)
     across = list(zip(columns.starts, columns.outputs, columns.weights, strict=True))
     for top, at, end, weights in zip(rows.starts, rows.outputs, ends, rows.weights, strict=True):
         strip = None
         for left, to, column_weights in across:
-            window = x[None, top : top + rows.window, left : left + columns.window]
-            logits = np.asarray(logits_of(variables, window))[0, : len(weights)]
+            window = x[..., top : top + rows.window, left : left + columns.window, :]
+            logits = np.asarray(logits_of(variables, window if batch else window[None]))
+            logits = logits.reshape(*batch, *logits.shape[1:])[..., : len(weights), :, :]
             if strip is None:
-                strip = np.zeros((len(logits), width, logits.shape[-1]), np.float32)
-                strip[: len(begun)] = begun
+                strip = np.zeros((*logits.shape[:-2], width, logits.shape[-1]), np.float32)
+                strip[..., : begun.shape[-3], :, :] = begun
             first, stop = max(-to, 0), min(width - to, len(column_weights))
-            logits = logits[:, first:stop] * column_weights[first:stop, None]
-            strip[:, to + first : to + stop] += logits * weights[:, None, None]
-        yield max(at, 0), strip[max(-at, 0) : end - at]
-        begun = strip[end - at :]
+            logits = logits[..., first:stop, :] * column_weights[first:stop, None]
+            strip[..., to + first : to + stop, :] += logits * weights[:, None, None]
+        yield max(at, 0), strip[..., max(-at, 0) : end - at, :, :]
+        begun = strip[..., end - at :, :, :]
 
 
 def check_tiling(
@@ -154,8 +158,11 @@ def geometry(model: nn.Module, channels: int) -> Geometry:
 
 
 def _resized_strips(logits: np.ndarray, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Brings logits [h, w, k] to a picture's size, a strip at a time."""
-    rows = max(_STRIP // (size[1] * logits.shape[-1]), 1)
+    """Brings logits [(b,) h, w, k] to a picture's size, a strip at a time."""
+    *batch, height, width, classes = logits.shape
+    rows = max(_STRIP // (size[1] * classes), 1)
+    logits = jnp.asarray(logits.reshape(-1, height, width, classes))
     for top in range(0, size[0], rows):
         part = (top, min(top + rows, size[0]))
-        yield top, np.asarray(resize_logits(jnp.asarray(logits[None]), size, rows=part))[0]
+        strip = np.asarray(resize_logits(logits, size, rows=part))
+        yield top, strip.reshape(*batch, *strip.shape[1:])
