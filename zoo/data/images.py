@@ -5,6 +5,7 @@ so a picture means the same numbers everywhere. NumPy, Pillow and OpenCV only.
 """
 
 import dataclasses
+import io
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _GREY_SCALE = {"L;2": 85, "L;4": 17}
 
 
-def read_image(path: File, channels: int) -> np.ndarray:
+def read_image(path: File | io.BytesIO, channels: int) -> np.ndarray:
     """Reads a picture as a camera or a drawing program meant it: [h, w, 1 or 3] uint8.
 
     Turned as its EXIF tag says. Sixteen-bit grey is divided by 257, so that 65535 becomes 255,
@@ -75,9 +76,9 @@ def read_mask(path: File) -> np.ndarray:
     raise ValueError(f"The mask {path} has the mode {image.mode}, not one id a pixel; {hint}.")
 
 
-def _decode(path: File) -> tuple[Image.Image, object]:
+def _decode(path: File | io.BytesIO) -> tuple[Image.Image, object]:
     """The loaded, EXIF-turned picture and Pillow's name for how its pixels lay in the file."""
-    if not os.path.isfile(path) or not os.path.getsize(path):
+    if isinstance(path, File) and not (os.path.isfile(path) and os.path.getsize(path)):
         what = "an empty file" if os.path.isfile(path) else "not a file"
         raise ValueError(f"{path} is {what}; give the path of a picture.")
     try:
@@ -157,10 +158,16 @@ def overlay(image: np.ndarray, ids: np.ndarray, colours: Colours, ignore_label: 
 
 def write_ids(path: File, ids: np.ndarray, colours: Colours, ignore_label: int) -> None:
     """Writes class ids [h, w] as a palette PNG: `read_mask` gives them back, a viewer colours."""
+    image = ids_image(ids, colours, ignore_label)
+    write_atomically(path, lambda file: image.save(file, "PNG"))
+
+
+def ids_image(ids: np.ndarray, colours: Colours, ignore_label: int) -> Image.Image:
+    """Class ids [h, w] as a picture with a palette."""
     colourize(ids, colours, ignore_label)  # Refuses what is neither a class nor void.
     image = Image.fromarray(np.asarray(ids).astype(np.uint8))
     image.putpalette(_palette(colours, ignore_label).tobytes())
-    write_atomically(path, lambda file: image.save(file, "PNG"))
+    return image
 
 
 def write_rgb(path: File, rgb: np.ndarray) -> None:

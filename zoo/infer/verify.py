@@ -18,6 +18,15 @@ def verify(run: Trained, a: File, b: File) -> dict[str, Any]:
     Raises ValueError where a picture cannot be read, the run was not trained for embeddings, or its
     checkpoint was never evaluated on the validation split.
     """
+    known = threshold(run)
+    images = [read_image(path, run.info.channels) for path in (a, b)]
+    x, y = embed(run.model, run.variables, images, preprocess=run.preprocess)
+    distance = float(pair_distances(run.model, run.variables, x[None], y[None])[0])
+    return {"distance": distance, "same": distance <= known["threshold"], **known}
+
+
+def threshold(run: Trained) -> dict[str, float]:
+    """`threshold` and `false_accept_rate` of `verify`, which names the errors."""
     run.check(Embedding)
     split = run.experiment.data.validation_split
     records = (r for r in read_metrics(run.workdir) if (r["step"], r["split"]) == (run.step, split))
@@ -25,9 +34,4 @@ def verify(run: Trained, a: File, b: File) -> dict[str, Any]:
         problem = f"{run.workdir} has no scores of step {run.step} on {split}, so no threshold"
         hint = "go on training to the next evaluation, or use the best checkpoint"
         raise ValueError(f"{problem}; {hint}.")
-    images = [read_image(path, run.info.channels) for path in (a, b)]
-    x, y = embed(run.model, run.variables, images, preprocess=run.preprocess)
-    distance = float(pair_distances(run.model, run.variables, x[None], y[None])[0])
-    threshold = scores["eer_threshold"]
-    verdict = {"distance": distance, "threshold": threshold, "same": distance <= threshold}
-    return {**verdict, "false_accept_rate": scores["eer"]}
+    return {"threshold": scores["eer_threshold"], "false_accept_rate": scores["eer"]}

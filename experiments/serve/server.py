@@ -1,0 +1,230 @@
+"""A page and a JSON API for one trained model; needs the extra `serve`.
+
+Requests wait in a bounded queue. One thread, the only one that decodes and calls JAX, answers those
+that came within a few ms together. Every refusal is `{"error": ...}`, and the server goes on.
+"""
+
+import asyncio
+import base64
+import contextlib
+import io
+import itertools
+import os
+import pathlib
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI, HTTPException, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from PIL import Image
+from pydantic import create_model
+from starlette.exceptions import HTTPException as AnyHTTPException  # A missing route's, too.
+
+from zoo.data.images import File, ids_image, read_image
+from zoo.data.info import Info
+from zoo.infer.embed import embed
+from zoo.infer.load import Trained, fingerprint
+from zoo.infer.predict import predict
+from zoo.infer.search import read_gallery
+from zoo.infer.tiles import TILE
+from zoo.infer.verify import threshold
+from zoo.train.embedding import Embedding, pair_distances
+from zoo.train.segmentation import Segmentation
+
+MAX_BYTES, MAX_PIXELS = 2**25, 2**25  # Of a request; of a picture, 100 MB when decoded.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # By content; others can start programs.
+WAITING = 64  # Requests; further ones are refused.
+BATCH, PATIENCE = 4, 0.004  # Requests at a time, and seconds that the first waits for others.
+
+Error = create_model("Error", error=str)
+Run = create_model("Run", name=str, step=int, task=str, gallery=int)  # How many pictures.
+Class = create_model("Class", id=int, name=str, colour=str, share=float)  # Of the pixels, 0..1.
+Segmented = create_model("Segmented", classes=list[Class], ids_png=str)  # Palette PNG, base64.
+Verdict = create_model(
+    "Verdict", distance=float, threshold=float, same=bool, false_accept_rate=float
+)
+Neighbour = create_model("Neighbour", __base__=Verdict, index=int, path=str)  # In the gallery.
+
+
+def serve(run: Trained, *, gallery: File | None, host: str, port: int) -> None:
+    """Serves until Ctrl-C. Raises OSError where the port is taken, ValueError as `application`."""
+    server = uvicorn.Server(uvicorn.Config(application(run, gallery), log_level="warning"))
+    with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
+        at = f"http://{host}:{listener.getsockname()[1]}"
+        print(f"{run.name}, step {run.step}: {at}, API {at}/openapi.json; Ctrl-C stops", flush=True)
+        server.run(sockets=[listener])
+
+
+def application(run: Trained, gallery: File | None = None) -> FastAPI:
+    """The page and the API.
+
+    Raises ValueError where a run has no threshold, or the gallery is not of its embeddings.
+    """
+    segments, answers = isinstance(run.experiment.task, Segmentation), Answers(run)
+    known, paths, points = {} if segments else threshold(run), [], np.zeros((0, 0))
+    if gallery is not None:
+        run.check(Embedding)
+        paths, points, _, mark = read_gallery(gallery)
+        if mark != fingerprint(run):
+            problem = f"{gallery} was embedded by another model, or at another step"
+            raise ValueError(f"{problem}; write it by python -m zoo embed {run.workdir}.")
+        paths = paths.tolist()
+    api = FastAPI(
+        title=run.name,
+        docs_url=None,  # FastAPI's own page loads its scripts from the net.
+        redoc_url=None,
+        responses={code: {"model": Error} for code in (404, 413, 415, 422, 503)},
+        exception_handlers=dict.fromkeys(
+            (AnyHTTPException, RequestValidationError, ValueError, Exception), refuse
+        ),
+    )
+
+    @api.middleware("http")
+    async def limit(request: Request, call_next):
+        # The header, which uvicorn holds the body to, tells before anything is read.
+        length = int(request.headers.get("content-length", 0))
+        if length > MAX_BYTES or "transfer-encoding" in request.headers:
+            problem = f"A request holds at most {MAX_BYTES} bytes, told by its Content-Length."
+            return await refuse(request, HTTPException(413, problem))
+        return await call_next(request)
+
+    @api.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page():
+        return pathlib.Path(__file__).with_name("page.html").read_text("utf-8")
+
+    @api.get("/api/run", response_model=Run)
+    async def facts():
+        task = "segmentation" if segments else "embedding"
+        return {"name": run.name, "step": run.step, "task": task, "gallery": len(paths)}
+
+    if segments:
+
+        @api.post("/api/segment", response_model=Segmented)
+        async def segment(picture: UploadFile):
+            return await answers.ask(lambda ids: segmented(ids, run.info), picture)
+
+        return api
+
+    def verdicts(x: np.ndarray, y: np.ndarray) -> list[dict]:
+        distances = pair_distances(run.model, run.variables, x, y).tolist()
+        return [{"distance": d, "same": d <= known["threshold"], **known} for d in distances]
+
+    @api.post("/api/verify", response_model=Verdict)
+    async def verify(a: UploadFile, b: UploadFile):
+        return await answers.ask(lambda x, y: verdicts(x[None], y[None])[0], a, b)
+
+    @api.post("/api/search", response_model=list[Neighbour])
+    async def search(picture: UploadFile, k: int = Query(12, ge=1, le=100)):
+        def nearest(x: np.ndarray) -> list[dict]:
+            found = verdicts(np.broadcast_to(x, points.shape), points)
+            ranked = sorted(range(len(paths)), key=lambda n: found[n]["distance"])[:k]
+            return [{"index": n, "path": paths[n], **found[n]} for n in ranked]
+
+        return await answers.ask(nearest, picture)
+
+    @api.get("/api/gallery/{index}", response_class=FileResponse)
+    async def show(index: int):
+        if not (0 <= index < len(paths) and os.path.isfile(paths[index])):
+            raise HTTPException(404, f"The gallery has no picture {index}, or its file is gone.")
+        return paths[index]
+
+    return api
+
+
+async def refuse(_: Request, error: Exception) -> JSONResponse:
+    """An error as JSON; what is no fault of the request is also logged by uvicorn."""
+    status, headers = getattr(error, "status_code", 422), getattr(error, "headers", None)
+    if isinstance(error, RequestValidationError):
+        told = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
+    elif isinstance(error, ValueError | AnyHTTPException):
+        told = getattr(error, "detail", str(error))
+    else:
+        status, told = 500, "The server failed; its terminal says why."
+    return JSONResponse({"error": told}, status, headers)
+
+
+def read(upload: UploadFile, channels: int) -> np.ndarray:
+    """As `read_image`; raises HTTPException with the status that fits."""
+    name, file = upload.filename, upload.file
+    try:
+        with Image.open(file, formats=FORMATS) as header:
+            if header.width * header.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+        return read_image(file, channels)
+    except Image.DecompressionBombError as error:
+        raise HTTPException(413, f"{name} has more than {MAX_PIXELS} pixels.") from error
+    except ValueError as error:
+        raise HTTPException(422, str(error).replace(str(file), name)) from error
+    except Exception as error:
+        raise HTTPException(415, f"{name} is none of {', '.join(FORMATS)} inside.") from error
+
+
+def segmented(ids: np.ndarray, info: Info) -> dict:
+    """[h, w] class ids as the API gives them."""
+    file, shares = io.BytesIO(), np.bincount(ids.ravel(), minlength=info.num_classes) / ids.size
+    ids_image(ids, info.colours, info.ignore_label).save(file, "PNG")
+    rows = zip(info.class_names, info.colours, shares.tolist(), strict=True)
+    classes = [
+        {"id": n, "name": name, "colour": f"#{bytes(colour).hex()}", "share": share}
+        for n, (name, colour, share) in enumerate(rows)
+    ]
+    return {"classes": classes, "ids_png": base64.b64encode(file.getvalue()).decode()}
+
+
+class Answers:
+    """The queue and the thread."""
+
+    def __init__(self, run: Trained):
+        self.run, self.queue = run, queue.Queue(WAITING)
+        threading.Thread(target=self._go_on, daemon=True).start()
+
+    def ask(self, finish: Callable[..., Any], *uploads: UploadFile) -> asyncio.Future:
+        """`finish` of what the model says of each upload: class ids [h, w], or embedding [d]."""
+        future = Future()
+        try:
+            self.queue.put_nowait((finish, uploads, future))
+        except queue.Full:
+            wait = {"Retry-After": "1"}
+            raise HTTPException(503, f"{WAITING} requests wait; try again.", wait) from None
+        return asyncio.wrap_future(future)
+
+    def _go_on(self) -> None:
+        while True:
+            asked = [self.queue.get()]
+            time.sleep(PATIENCE)
+            while len(asked) < BATCH and not self.queue.empty():
+                asked.append(self.queue.get_nowait())
+            # False of those who are gone; the others can no longer go.
+            self._answer([one for one in asked if one[2].set_running_or_notify_cancel()])
+
+    def _answer(self, asked: list) -> None:
+        try:
+            uploads = [upload for _, own, _ in asked for upload in own]
+            said = iter(self._apply([read(upload, self.run.info.channels) for upload in uploads]))
+            done = [finish(*itertools.islice(said, len(own))) for finish, own, _ in asked]
+        except Exception as error:  # noqa: BLE001 It is raised where it was asked for.
+            if len(asked) == 1:
+                return asked[0][2].set_exception(error)
+            for one in asked:  # Each by itself: one's fault is not the others'.
+                self._answer([one])
+        else:
+            for (_, _, future), answer in zip(asked, done, strict=True):
+                future.set_result(answer)
+
+    def _apply(self, images: list[np.ndarray]) -> Sequence[np.ndarray]:
+        how = {"preprocess": self.run.preprocess}
+        if not isinstance(self.run.experiment.task, Segmentation):
+            return embed(self.run.model, self.run.variables, images, **how)
+        shapes = {image.shape for image in images}
+        # All or each: two programs to compile for a size. Of large ones the tiles are batch enough.
+        together = len(images) == BATCH and len(shapes) == 1 and images[0].size <= 3 * TILE**2
+        batches = [np.stack(images)] if together else [image[None] for image in images]
+        return [i for b in batches for i in predict(self.run.model, self.run.variables, b, **how)]

@@ -1,0 +1,366 @@
+"""The server as a script or a browser meets it: over a socket, by another library's client."""
+
+import base64
+import concurrent.futures
+import contextlib
+import gc
+import importlib.util
+import io
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+
+import jax
+import numpy as np
+import pytest
+import requests
+import uvicorn
+from PIL import Image
+
+from zoo.__main__ import main
+from zoo.data.images import write_rgb
+from zoo.infer import embed_files, load_run, predict, verify
+from zoo.infer import serve as served
+
+here = pathlib.Path(__file__).parent
+RNG = np.random.default_rng(0)
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, here / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+embedded, trained = load("embedded"), load("trained")
+
+
+@contextlib.contextmanager
+def running(*args):
+    """Where an application of `zoo.infer.serve` answers, until the block ends."""
+    server = uvicorn.Server(uvicorn.Config(served.application(*args), log_level="critical"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "shapes"
+    trained.write(path)
+    return load_run(path)
+
+
+@pytest.fixture(scope="module")
+def url(run):
+    with running(run) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A run, the gallery that the command line wrote, its pictures and their embeddings."""
+    folder = tmp_path_factory.mktemp("encoder")
+    embedded.write(folder / "run")
+    run = load_run(folder / "run")
+    (folder / "pictures").mkdir()
+    for n, grey in enumerate(RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)):
+        write_rgb(folder / "pictures" / f"{n}.png", np.repeat(grey, 3, 2))
+    paths, points = embed_files(run, [folder / "pictures"], folder / "gallery.npz")
+    return run, folder / "gallery.npz", paths, points
+
+
+def png(size=(13, 18), mode="RGB", **options):
+    file = io.BytesIO()
+    shape = (*size, 3) if mode == "RGB" else size
+    Image.fromarray(RNG.integers(0, 256, shape, np.uint8)).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def huge_png(side):
+    """A whole PNG of side x side black pixels, 1 bit each, in few bytes."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    rows = zlib.compress(bytes((1 + side // 8) * side), 1)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def post(url, **files):
+    return requests.post(url, files=files, timeout=120)
+
+
+def ids_of(answer):
+    assert answer.status_code == 200, answer.text
+    return read_mask_bytes(base64.b64decode(answer.json()["ids_png"]))
+
+
+def read_mask_bytes(data):
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "P"
+        return np.asarray(image), image.getpalette()[:9]
+
+
+def by_hand(run, image):
+    """Class ids: the model's largest logit, of the picture as training would see it."""
+    x = (image.astype(np.float32) / 255 - 0.5) / 0.25
+    return np.asarray(jax.jit(run.model.apply)(run.variables, x[None])[0]).argmax(-1)
+
+
+def test_segments_as_the_model_does(run, url):
+    data = png()
+    answer = post(f"{url}/api/segment", picture=("a.png", data))
+    ids, palette = ids_of(answer)
+    image = np.asarray(Image.open(io.BytesIO(data)))
+    want = by_hand(run, image)
+    assert len(np.unique(want)) > 1
+    np.testing.assert_array_equal(ids, want)
+    assert palette == [0, 0, 0, 255, 0, 0, 0, 128, 255]
+    assert [c["name"] for c in answer.json()["classes"]] == ["ground", "disc", "square"]
+    assert [c["colour"] for c in answer.json()["classes"]] == ["#000000", "#ff0000", "#0080ff"]
+    shares = [c["share"] for c in answer.json()["classes"]]
+    np.testing.assert_allclose(shares, [(want == n).mean() for n in range(3)])
+    np.testing.assert_array_equal(
+        ids, predict(run.model, run.variables, image, preprocess=run.preprocess)
+    )
+
+
+def test_a_picture_is_turned_as_its_exif_says(run, url):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be turned by 90 degrees clockwise.
+    data = png(exif=exif)
+    turned = np.rot90(np.asarray(Image.open(io.BytesIO(data))), -1)
+    ids, _ = ids_of(post(f"{url}/api/segment", picture=("a.png", data)))
+    np.testing.assert_array_equal(ids, by_hand(run, turned))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "words"),
+    [
+        ("a.png", b"\x89", 415, "a.png is none of PNG, JPEG"),
+        ("a.png", b"", 415, "a.png is none of"),
+        ("a.jpg", b"no picture but a text\n" * 99, 415, "a.jpg is none of"),
+        ("a.png", png()[:-60], 422, "a.png cannot be read as a picture"),
+        ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 415, "a.eps is none of"),
+        ("a.png", huge_png(20_000), 413, "a.png has more than 33554432 pixels"),
+        ("a.png", huge_png(6_000), 413, "a.png has more than 33554432 pixels"),
+        ("a.png", b"0" * 2**25, 413, "A request holds at most 33554432 bytes"),
+    ],
+    ids=["1 byte", "empty", "text", "cut", "eps", "20000", "6000", "bytes"],
+)
+def test_bad_pictures_are_refused(url, name, data, status, words):
+    began = time.perf_counter()
+    answer = post(f"{url}/api/segment", picture=(name, data))
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"] and answer.json()["error"].startswith(words)
+    assert time.perf_counter() - began < 5  # 20,000 x 20,000 px take longer to decode.
+    ids_of(post(f"{url}/api/segment", picture=("a.png", png())))
+
+
+def test_other_refusals_are_json_too(url):
+    segment = f"{url}/api/segment"
+    for answer, status, words in (
+        (post(segment, image=("a.png", png())), 422, "picture: Field required"),
+        (requests.post(segment, data={"picture": "a.png"}, timeout=9), 422, "picture: "),
+        (requests.post(segment, json={"picture": 1}, timeout=9), 422, "picture: Field required"),
+        (requests.get(segment, timeout=9), 405, "Method Not Allowed"),
+        (post(f"{url}/api/verify", a=("a.png", png())), 404, "Not Found"),
+        (requests.post(segment, data=iter([b"0"]), timeout=9), 413, "A request holds at most"),
+    ):
+        assert answer.status_code == status, answer.text
+        assert list(answer.json()) == ["error"] and answer.json()["error"].startswith(words)
+
+
+def test_500_requests_at_once(run):
+    """Each is answered or refused; those that came together are answered like single ones."""
+    data = [png() for _ in range(5)]
+    want = [by_hand(run, np.asarray(Image.open(io.BytesIO(d)))) for d in data]
+    with running(run) as url, concurrent.futures.ThreadPoolExecutor(500) as pool:
+        ids_of(post(f"{url}/api/segment", picture=("a.png", data[0])))
+        together = threading.Barrier(500)
+
+        def one(n):
+            together.wait()
+            return post(f"{url}/api/segment", picture=("a.png", data[n % 5]))
+
+        answers = list(pool.map(one, range(500)))
+        assert {a.status_code for a in answers} == {200, 503}
+        for n, answer in enumerate(answers):
+            if answer.status_code == 200:
+                np.testing.assert_array_equal(ids_of(answer)[0], want[n % 5])
+            else:
+                assert answer.json() == {"error": "64 requests wait; try again."}
+                assert answer.headers["Retry-After"] == "1"
+        assert sum(a.status_code == 200 for a in answers) >= served.WAITING
+        ids_of(post(f"{url}/api/segment", picture=("a.png", data[0])))
+
+
+def test_pictures_of_one_size_go_together(run, monkeypatch):
+    seen, whole = [], threading.Event()
+
+    def watched(model, variables, images, **options):
+        seen.append((threading.current_thread().name, images.shape))
+        if len(seen) == 1:
+            whole.wait(60)  # Until the others wait.
+        return predict(model, variables, images, **options)
+
+    monkeypatch.setattr(served, "predict", watched)
+    data = [png() for _ in range(4)] + [png((18, 13))]
+    with running(run) as url, concurrent.futures.ThreadPoolExecutor(9) as pool:
+        asked = [pool.submit(post, f"{url}/api/segment", picture=("a.png", data[0]))]
+        while not seen:
+            time.sleep(0.01)
+        asked += [pool.submit(post, f"{url}/api/segment", picture=("a.png", d)) for d in data[:4]]
+        time.sleep(1)
+        asked.append(pool.submit(post, f"{url}/api/segment", picture=("a.png", data[4])))
+        asked.append(pool.submit(post, f"{url}/api/segment", picture=("a.png", b"bad")))
+        time.sleep(0.5)
+        whole.set()
+        answers = [one.result() for one in asked]
+    assert [shape for _, shape in seen] == [(1, 13, 18, 3), (4, 13, 18, 3), (1, 18, 13, 3)]
+    assert len({name for name, _ in seen}) == 1
+    for answer, d in zip(answers[:-1], [data[0], *data], strict=True):
+        image = np.asarray(Image.open(io.BytesIO(d)))
+        np.testing.assert_array_equal(ids_of(answer)[0], by_hand(run, image))
+    assert answers[-1].status_code == 415
+
+
+# Starlette leaves half an upload to the collector, which closes it; Python 3.13 tells of that.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_closed_connection_harms_nobody(url):
+    host, port = url.removeprefix("http://").split(":")
+    body = requests.Request("POST", url, files={"picture": ("a.png", png())}).prepare()
+    head = f"POST /api/segment HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body.body)}\r\n"
+    head = f"{head}Content-Type: {body.headers['Content-Type']}\r\n\r\n".encode()
+    for n in range(40):  # More than wait: half of them before the picture is whole.
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head + body.body[: -50 if n % 2 else None])
+    deadline = time.monotonic() + 60
+    while post(f"{url}/api/segment", picture=("a.png", png())).status_code != 200:
+        assert time.monotonic() < deadline
+    gc.collect()
+
+
+def test_api_is_described(url, encoder):
+    told = requests.get(f"{url}/openapi.json", timeout=9).json()
+    assert set(told["paths"]) == {"/api/run", "/api/segment"}
+    answers = told["paths"]["/api/segment"]["post"]["responses"]
+    for status, name in (
+        ("200", "Segmented"),
+        ("413", "Error"),
+        ("422", "Error"),
+        ("503", "Error"),
+    ):
+        schema = answers[status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": f"#/components/schemas/{name}"}
+    fields = told["components"]["schemas"]["Class"]["properties"]
+    assert {k: v["type"] for k, v in fields.items()} == {
+        "id": "integer", "name": "string", "colour": "string", "share": "number"
+    }  # fmt: skip
+    facts = requests.get(f"{url}/api/run", timeout=9).json()
+    assert facts == {"name": "shapes_unet", "step": 1, "task": "segmentation", "gallery": 0}
+    page = requests.get(url, timeout=9)
+    assert page.headers["Content-Type"].startswith("text/html") and "://" not in page.text
+
+
+@pytest.mark.parametrize("judge", [False, True])
+def test_verify_as_the_command_line(tmp_path, judge):
+    embedded.write(tmp_path / "run", judge=judge)
+    run = load_run(tmp_path / "run")
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        file.write_bytes(png((8, 8), "L"))
+    with running(run) as url:
+        answer = post(f"{url}/api/verify", a=files[0].read_bytes(), b=files[1].read_bytes())
+        assert answer.json() == verify(run, *files)
+        other = post(f"{url}/api/verify", a=files[0].read_bytes(), b=b"text")
+        assert other.status_code == 415 and other.json()["error"].startswith("b is none of")
+        assert requests.get(f"{url}/api/gallery/0", timeout=9).status_code == 404
+
+
+def test_search_finds_the_nearest(encoder):
+    run, gallery, paths, points = encoder
+    data = png((8, 8), "L")
+    image = np.asarray(Image.open(io.BytesIO(data)))[..., None]
+    x = np.asarray(run.model.apply(run.variables, ((image / 255 - 0.5) / 0.25)[None]))[0]
+    far = np.linalg.norm(points - x, axis=1)
+    with running(run, gallery) as url:
+        assert requests.get(f"{url}/api/run", timeout=9).json()["gallery"] == 6
+        found = post(f"{url}/api/search?k=4", picture=("a.png", data)).json()
+        assert [f["index"] for f in found] == np.argsort(far)[:4].tolist()
+        np.testing.assert_allclose([f["distance"] for f in found], np.sort(far)[:4], rtol=1e-4)
+        assert [f["same"] for f in found] == [f["distance"] <= embedded.THRESHOLD for f in found]
+        assert [f["path"] for f in found] == [str(paths[f["index"]]) for f in found]
+        shown = requests.get(f"{url}/api/gallery/2", timeout=9)
+        assert shown.content == paths[2].read_bytes()
+        assert shown.headers["Content-Type"] == "image/png"
+        itself = post(f"{url}/api/search", picture=("a.png", paths[3].read_bytes())).json()
+        assert len(itself) == 6 and itself[0]["index"] == 3 and itself[0]["distance"] < 1e-5
+        for bad in ("k=0", "k=101", "k=a"):
+            assert post(f"{url}/api/search?{bad}", picture=("a.png", data)).status_code == 422
+        for missing in (6, -1):
+            answer = requests.get(f"{url}/api/gallery/{missing}", timeout=9)
+            assert answer.status_code == 404 and "no picture" in answer.json()["error"]
+
+
+def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
+    other = tmp_path / "other.npz"
+    np.savez(other, paths=np.array(["a.png"]), embeddings=np.zeros((1, 9), np.float32))
+    with running(encoder[0], other) as url:
+        answer = post(f"{url}/api/search", picture=("a.png", png((8, 8), "L")))
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("The gallery has 9 dimensions, this model 5")
+
+
+def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+    args = ["serve", str(encoder[0].workdir)]
+
+    def refused(*more):
+        assert main([*args, *map(str, more)]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1
+        return printed.err
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "in use" in refused("--port", taken.getsockname()[1])
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.zeros(3))
+    assert f"{other} holds no embeddings" in refused("--gallery", other)
+    assert "no scores of step 2" in refused("--step", "latest")
+    args[1] = str(run.workdir)
+    assert "trained for segmentation" in refused("--gallery", encoder[1])
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "zoo.infer.serve")
+    assert 'pip install "vision-zoo[serve]"' in refused()
+
+
+def test_a_process_serves_this_machine_until_it_is_stopped(run):
+    command = [sys.executable, "-m", "zoo", "serve", str(run.workdir), "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=here.parents[1], **pipes) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith("shapes_unet, step 1: http://127.0.0.1:"), line
+            url = line.split()[3].rstrip(",")
+            ids_of(post(f"{url}/api/segment", picture=("a.png", png())))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0 and process.stderr.read() == ""
+        finally:
+            process.kill()
