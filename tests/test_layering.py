@@ -16,8 +16,20 @@ MAY_IMPORT = {
     "train": {"ops", "losses", "metrics", "data"},
     "infer": {"ops", "models", "losses", "metrics", "data", "train"},
     "zoo": {"infer"},
-    "datasets": {"data"},  # Of experiments; beside each other, but no experiment.
-    "experiments": {"ops", "models", "losses", "metrics", "data", "train", "infer", "datasets"},
+    # Of experiments, but they know none: folders of one's own, and data sets beside each other.
+    "folders": {"data"},
+    "datasets": {"data", "folders"},
+    "experiments": {
+        "ops",
+        "models",
+        "losses",
+        "metrics",
+        "data",
+        "train",
+        "infer",
+        "folders",
+        "datasets",
+    },
 }
 # Not even by way of a package that imports them: data must stand without JAX, ops without Flax.
 FORBIDDEN = {
@@ -27,7 +39,7 @@ FORBIDDEN = {
     "models": {"optax"},
     "data": {"jax", "flax", "optax", "chex", "orbax"},
 }
-FORBIDDEN["datasets"] = FORBIDDEN["data"]
+FORBIDDEN["datasets"] = FORBIDDEN["folders"] = FORBIDDEN["data"]
 # In any file of zoo or of data sets. Training draws nothing: pictures are experiments.report's.
 NEVER = {"tensorflow", "torch", "matplotlib", "jinja2", "experiments", "tests"}
 
@@ -35,7 +47,7 @@ NEVER = {"tensorflow", "torch", "matplotlib", "jinja2", "experiments", "tests"}
 def layer(path: pathlib.PurePath) -> str:
     """The layer a file of the repository lies in."""
     parts = path.parts
-    nested = parts[0] == "zoo" or parts[1] == "datasets"
+    nested = parts[0] == "zoo" or parts[1] in ("folders", "datasets")
     return parts[1] if nested and len(parts) > 2 else parts[0]
 
 
@@ -60,7 +72,7 @@ def faults(path: pathlib.PurePath, source: str) -> list[str]:
     found = []
     for name in sorted(imported(source, ".".join(path.parts[:-1]))):
         top, _, rest = name.partition(".")
-        if top == "zoo" or name.startswith("experiments.datasets"):
+        if top == "zoo" or name.startswith(("experiments.folders", "experiments.datasets")):
             other = rest.split(".")[0]
             other = other if other in MAY_IMPORT else "zoo"
             bad = other != own and other not in MAY_IMPORT[own]

@@ -58,10 +58,10 @@ def files(kind: str, count: int) -> list[tuple[pathlib.Path, pathlib.Path]]:
 
 
 def ours(*, kind: str, count: int, kept: bool) -> Case:
+    from experiments.datasets._files import read_pair
     from zoo.data.augment import Augment
     from zoo.data.batches import iterate, train_batches
     from zoo.data.config import Data
-    from zoo.data.folders import read_pair
     from zoo.data.images import Preprocess
     from zoo.data.info import Info
     from zoo.data.source import Source

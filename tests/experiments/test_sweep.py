@@ -44,7 +44,7 @@ def trained(monkeypatch):
     """Training in name only: writes experiment.json, scores by rate and seed; lists what it did."""
     calls, plan = [], {}
 
-    def train(name, experiment, workdir, layout):
+    def train(name, experiment, workdir, layout, **_):
         from zoo.data.info import Info
         from zoo.train import config
 

@@ -13,19 +13,23 @@ from PIL import Image
 from zoo.data.images import read_mask, write_rgb
 from zoo.infer import embed_files, load_run, predict
 
-here = pathlib.Path(__file__).parent
+TESTS = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="no browser: playwright is missing")
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(name, here / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-embedded, trained, servers = load("embedded"), load("trained"), load("test_serve")
+embedded, trained, servers = (
+    load("infer/embedded"),
+    load("infer/trained"),
+    load("experiments/serve/test_server"),
+)
 # Drops files as a hand would.
 DROP = """([selector, nth, files]) => {
     const data = new DataTransfer();

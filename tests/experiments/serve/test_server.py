@@ -23,17 +23,17 @@ import requests
 import uvicorn
 from PIL import Image
 
-from zoo.__main__ import main
+from experiments.serve import main
+from experiments.serve import server as served
 from zoo.data.images import write_rgb
 from zoo.infer import embed_files, load_run, predict, verify
-from zoo.infer import serve as served
 
-here = pathlib.Path(__file__).parent
+ROOT = pathlib.Path(__file__).parents[3]
 RNG = np.random.default_rng(0)
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(name, here / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "infer" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -44,7 +44,7 @@ embedded, trained = load("embedded"), load("trained")
 
 @contextlib.contextmanager
 def running(*args):
-    """Where an application of `zoo.infer.serve` answers, until the block ends."""
+    """Where an application of `experiments.serve` answers, until the block ends."""
     server = uvicorn.Server(uvicorn.Config(served.application(*args), log_level="critical"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -321,16 +321,15 @@ def test_search_finds_the_nearest(encoder):
 
 def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
     other = tmp_path / "other.npz"
-    np.savez(other, paths=np.array(["a.png"]), embeddings=np.zeros((1, 9), np.float32))
-    with running(encoder[0], other) as url:
-        answer = post(f"{url}/api/search", picture=("a.png", png((8, 8), "L")))
-    assert answer.status_code == 422
-    assert answer.json()["error"].startswith("The gallery has 9 dimensions, this model 5")
+    with np.load(encoder[1]) as arrays:
+        np.savez(other, **{**arrays, "model": np.array(["elsewhere", "another"])})
+    with pytest.raises(ValueError, match=r"other\.npz was embedded by another model"):
+        served.application(encoder[0], other)
 
 
 def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
-    args = ["serve", str(encoder[0].workdir)]
+    args = [str(encoder[0].workdir)]
 
     def refused(*more):
         assert main([*args, *map(str, more)]) == 2
@@ -342,19 +341,20 @@ def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
         assert "in use" in refused("--port", taken.getsockname()[1])
     other = tmp_path / "other.npz"
     np.savez(other, x=np.zeros(3))
-    assert f"{other} holds no embeddings" in refused("--gallery", other)
+    assert f"{other} is no gallery that can be read" in refused("--gallery", other)
     assert "no scores of step 2" in refused("--step", "latest")
-    args[1] = str(run.workdir)
+    args[0] = str(run.workdir)
     assert "trained for segmentation" in refused("--gallery", encoder[1])
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "zoo.infer.serve")
+    monkeypatch.delitem(sys.modules, "experiments.serve.server")
+    monkeypatch.delattr("experiments.serve.server")
     assert 'pip install "vision-zoo[serve]"' in refused()
 
 
 def test_a_process_serves_this_machine_until_it_is_stopped(run):
     command = [sys.executable, "-m", "zoo", "serve", str(run.workdir), "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=here.parents[1], **pipes) as process:
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         try:
             line = process.stdout.readline()
             assert line.startswith("shapes_unet, step 1: http://127.0.0.1:"), line
