@@ -1,4 +1,4 @@
-"""PatchClassifier on scenes of digits; all else as in unet_digits. NOT VERIFIED: nobody has run it.
+"""PatchClassifier on scenes of digits; all else as in unet_digits.
 
 python -m experiments.launch patch_digits
 """

@@ -1,4 +1,4 @@
-"""MaxUnpoolNet on scenes of digits; all else as in unet_digits. NOT VERIFIED: nobody has run it.
+"""MaxUnpoolNet on scenes of digits; all else as in unet_digits.
 
 python -m experiments.launch unpool_digits
 """

@@ -4,6 +4,7 @@ Each is a `zoo.data.prepare.Builder`. Once one is imported, here or in a module 
 `--set data.name=...`, `zoo.data.open_source` and TFDS itself find it.
 """
 
+from experiments.datasets._builders import LabelledBuilder, SegmentationBuilder, png
 from experiments.datasets.camvid import Camvid
 from experiments.datasets.digit_scenes import DigitScenes
 from experiments.datasets.digits8x8 import Digits8x8
@@ -16,5 +17,5 @@ from experiments.datasets.orl_faces import OrlFaces
 
 __all__ = [
     "Camvid", "DigitScenes", "Digits8x8", "ImageFolderClasses", "ImageFolderMasks", "Isbi2012Em",
-    "MnistIdx", "OmniglotMinimal", "OrlFaces",
+    "LabelledBuilder", "MnistIdx", "OmniglotMinimal", "OrlFaces", "SegmentationBuilder", "png",
 ]  # fmt: skip
