@@ -22,7 +22,9 @@ def run(*command):
 
 
 def test_the_package_imports_every_file():
-    assert sorted(getattr(datasets, name).name for name in datasets.__all__) == NAMES
+    found = (getattr(datasets, name) for name in datasets.__all__)
+    # The bases, which have no name, and `png` are for data sets of one's own.
+    assert sorted(x.name for x in found if isinstance(getattr(x, "name", None), str)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
