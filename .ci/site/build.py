@@ -15,14 +15,16 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md", "zoo/README.md", "experiments/README.md", "colab/README.md",
-    "tests/CONTRIBUTING.md", "CHANGELOG.md",
+    "experiments/bench/bench.md", "experiments/bench/NOTES.md", "tests/CONTRIBUTING.md", "CHANGELOG.md",
 )  # fmt: skip
 
 
 def main(out: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         docs = pathlib.Path(folder, "docs")
-        for file in [ROOT / page for page in PAGES] + sorted(ROOT.glob("[!.]*/**/*.png")):
+        for file in [ROOT / page for page in PAGES] + [
+            f for kind in ("png", "ipynb") for f in sorted(ROOT.glob(f"[!.]*/**/*.{kind}"))
+        ]:
             place = docs / file.relative_to(ROOT)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
