@@ -15,7 +15,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = (
     "README.md", "zoo/README.md", "experiments/README.md", "colab/README.md",
-    "experiments/bench/bench.md", "experiments/bench/NOTES.md", "tests/CONTRIBUTING.md", "CHANGELOG.md",
+    "experiments/bench/bench.md", "experiments/bench/NOTES.md", "tests/CONTRIBUTING.md",
+    "CHANGELOG.md",
 )  # fmt: skip
 
 
