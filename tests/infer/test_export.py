@@ -155,7 +155,8 @@ def test_a_size_that_cannot_be_free_is_named(tmp_path):
 
 def test_jax_and_flatbuffers_are_enough(run, exported):
     """The example of the module's docstring, word for word, where nothing else can be imported."""
-    lines = sys.modules["zoo.infer.export"].__doc__.split("\n\n")[1].replace("FILE", str(exported))
+    lines = sys.modules["zoo.infer.export"].__doc__.split("```python\n")[1].split("```")[0]
+    lines = lines.replace("FILE", str(exported))
     image = pictures(1, (13, 18))
     code = """
 import sys

@@ -1,10 +1,12 @@
 """A trained model in a file of its own: a program that needs no zoo, or tensors and a config.
 
+```python
 import jax.export, json, numpy as np               # and flatbuffers; nothing else
 program = jax.export.deserialize(bytearray(open("FILE", "rb").read()))
 ids = program.call(images)                         # [b, h, w, c] uint8 -> [b, h, w] int32
 names = json.load(open("FILE.json"))["info"]["class_names"]
 print(names[ids[0, 0, 0]])
+```
 """
 
 import dataclasses
