@@ -170,6 +170,7 @@ def test_every_parameter_learns(name):
         assert size > 1e-6 * largest, jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_used_and_is_near(name):
     model = small(name)
     variables, image = variables_of(model), picture(1, 32, 32, 3)

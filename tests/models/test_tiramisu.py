@@ -290,6 +290,7 @@ def test_batch_statistics_of_one_image_are_those_of_training():
     assert np.abs(logits - running).max() > 0.1 * np.abs(running).max()
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one():
     """Gradient, logits and statistics of a training step, one picture a device."""
     assert jax.local_device_count() == 8

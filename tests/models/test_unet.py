@@ -173,7 +173,8 @@ def test_equals_the_torch_twin(peer, model, size, train):
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_every_skip_is_used_and_learns(padding):
     model = UNet(2, width=2, padding=padding)
-    image = picture(1, 188, 188, 1 if padding == "VALID" else (1, 32, 32, 1))
+    side = 188 if padding == "VALID" else 32
+    image = picture(1, side, side, 1)
     params = initialised(model, image)["params"]
 
     @jax.jit
@@ -349,7 +350,8 @@ def test_batch_statistics_are_shared_over_the_axis():
 @pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_deep_supervision_adds_logits_of_lower_levels(padding):
-    image = picture(1, 92, 92, 1 if padding == "VALID" else (1, 21, 30, 1))
+    height, width = (92, 92) if padding == "VALID" else (21, 30)
+    image = picture(1, height, width, 1)
     plain = UNet(3, width=2, depth=3, padding=padding, dropout_rate=0.0)
     deep = plain.clone(deep_supervision=2)
     params = initialised(deep, image)["params"]

@@ -351,6 +351,7 @@ def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
     assert 'pip install "vision-zoo[serve]"' in refused()
 
 
+@pytest.mark.slow
 def test_a_process_serves_this_machine_until_it_is_stopped(run):
     command = [sys.executable, "-m", "zoo", "serve", str(run.workdir), "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
