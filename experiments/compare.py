@@ -101,7 +101,8 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
 def oracle(run: Run, stride: int) -> float:
     """The headline of the truth itself, averaged over squares of `stride` pixels and up-sampled.
 
-    What a network can reach at best that knows the share of each class in every square.
+    Of a network that tells the share of each class in every square; logits that tell more, such as
+    on which side of it, can pass it.
     """
     k, void, total = run.info.num_classes, run.info.ignore_label, 0
     for example in run.source(run.experiment.split):
