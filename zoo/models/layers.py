@@ -1,5 +1,6 @@
 """Layers that the segmentation models share, and the check of their fields and images."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,9 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from zoo.ops.convolution import convolution
 from zoo.ops.upsample import conv_transpose
 
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
+# Flax's own, its names and shapes too, with a gradient that is fast on large maps on CPU.
+Conv = functools.partial(nn.Conv, conv_general_dilated=convolution)
+
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 Fields = Mapping[str, tuple[Callable[[Any], bool], str]]  # What each must pass, and in words.
@@ -63,7 +68,7 @@ class ConvBlock(nn.Module):
         conv = {"use_bias": self.norm is None, "dtype": dtype, "kernel_init": he_normal}
         norm = {"momentum": 0.9, "epsilon": 1e-5, "dtype": dtype, "axis_name": self.axis_name}
         for features in self.features:
-            x = nn.Conv(features, (3, 3), padding=self.padding, **conv)(x)
+            x = Conv(features, (3, 3), padding=self.padding, **conv)(x)
             if self.norm == "batch":
                 x = nn.BatchNorm(not train, **norm)(x)
             x = nn.relu(x)

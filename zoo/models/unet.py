@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, check, he_normal, pad_up
+from zoo.models.layers import FIELDS, Conv, ConvBlock, ConvTranspose, check, he_normal, pad_up
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
 from zoo.ops.upsample import upsample_nearest
@@ -88,7 +88,7 @@ class UNet(nn.Module):
 
         def head(x: jax.Array, name: str) -> jax.Array:
             # float32, or bfloat16 would round the logits to 8 bits.
-            conv = nn.Conv(self.num_classes, (1, 1), kernel_init=he_normal, name=name)
+            conv = Conv(self.num_classes, (1, 1), kernel_init=he_normal, name=name)
             return conv(x.astype(jnp.float32))
 
         skips, coarse = [], []

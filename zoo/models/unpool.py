@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, ConvBlock, check, he_normal, pad_up
+from zoo.models.layers import FIELDS, Conv, ConvBlock, check, he_normal, pad_up
 from zoo.ops.pool import max_pool_with_indices, max_unpool
 
 _FIELDS = FIELDS | {
@@ -81,5 +81,5 @@ class MaxUnpoolNet(nn.Module):
             last = features[level - 1 : level]
             x = stage(x, f"decoder_{level}", *(n - 1) * [features[level]], *last)
         # float32, or bfloat16 would round the logits to 8 bits.
-        head = nn.Conv(self.num_classes, (3, 3), kernel_init=he_normal, name="head")
+        head = Conv(self.num_classes, (3, 3), kernel_init=he_normal, name="head")
         return head(x.astype(jnp.float32))[:, :height, :width]
