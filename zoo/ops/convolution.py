@@ -13,6 +13,7 @@ from jax import lax
 
 _NAMES = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 2048  # Pixels of a block, of all images together: it stays in the cache.
+_PAYS = 2**21  # Products at a place of the kernel, below which compiling costs more than it saves.
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
@@ -40,10 +41,10 @@ def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
     if any(v not in (None, 1, (1, 1)) for v in others) or len(set(specs)) > 1:
         return False
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
-    # Each place costs compile time, some 50 ms, and so does a small map, which repays it late.
-    if x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9 or b * h * w * c * out < 2**21:
+    gradient = b * h * w * out
+    if x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9 or gradient * c < _PAYS:
         return False
-    return b <= 4 or b * h * w * out >= 2**21  # XLA's is fast for 8 images whose gradient is small.
+    return b <= 4 or gradient >= 2**21  # XLA's is fast where 8 images have a small one.
 
 
 def _plain(x: jax.Array, kernel: jax.Array, pads: tuple, precision) -> jax.Array:
