@@ -10,7 +10,7 @@ from jax import lax
 from support import equal, initialised, picture
 from zoo.models import UNet
 from zoo.models.layers import Conv
-from zoo.ops import convolution
+from zoo.ops.convolution import convolution
 
 module = importlib.import_module("zoo.ops.convolution")
 # What is compiled here runs once.

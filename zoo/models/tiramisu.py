@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, Conv, check, pad_up
-from zoo.ops.convolution import convolution
+from zoo.models.layers import FIELDS, check, pad_up
 from zoo.ops.pool import max_pool_2x2
 
 he_uniform = nn.initializers.he_uniform()
@@ -62,7 +61,7 @@ def _layer(mode: Mode, maps: Maps, p: dict[str, jax.Array], key) -> jax.Array:
     gain = p["scale"] * jax.lax.rsqrt(var + 1e-4)
     y = nn.relu(x * gain + (p["shift"] - mean * gain)).astype(x.dtype)
     kernel, names = p["kernel"].astype(x.dtype), ("NHWC", "HWIO", "NHWC")
-    y = convolution(y, kernel, (1, 1), "SAME", dimension_numbers=names)
+    y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "SAME", dimension_numbers=names)
     y, keep = y + p["bias"].astype(x.dtype), 1 - mode.dropout_rate
     if key is None:
         return y
@@ -208,7 +207,7 @@ class FCDenseNet(nn.Module):
             return DenseBlock(*fields, name=f"{name}_{level}")(*inputs)
 
         x = pad_up(image.astype(self.dtype), self.stride)
-        x, skips = Conv(self.features, (3, 3), name="first", **options)(x), []
+        x, skips = nn.Conv(self.features, (3, 3), name="first", **options)(x), []
         *levels, lowest = range(len(self.blocks))
         for level in levels:
             skips.append(block(level, "down", x))
@@ -223,7 +222,7 @@ class FCDenseNet(nn.Module):
             x = nn.ConvTranspose(x.shape[-1], (3, 3), (2, 2), "VALID", **up)(x)[:, :-1, :-1]
             maps = block(level, "up", x, skips[level])
         # float32, or bfloat16 would round the logits to 8 bits.
-        head = Conv(self.num_classes, (1, 1), kernel_init=he_uniform, name="head")
+        head = nn.Conv(self.num_classes, (1, 1), kernel_init=he_uniform, name="head")
         return head(maps[0][:, :height, :width].astype(jnp.float32))
 
 

@@ -1,6 +1,5 @@
 """Pure functions of arrays. They know nothing of the rest of zoo."""
 
-from zoo.ops.convolution import convolution
 from zoo.ops.crop import centre_crop
 from zoo.ops.distance import pairwise_squared_distance, safe_sqrt
 from zoo.ops.orientations import oriented_gradients
@@ -14,8 +13,7 @@ from zoo.ops.upsample import (
 )
 
 __all__ = [
-    "bilinear_at", "centre_crop", "conv_transpose", "convolution", "max_pool",
-    "max_pool_2x2", "max_pool_with_indices", "max_unpool", "oriented_gradients",
-    "pairwise_squared_distance", "resize_logits", "safe_sqrt", "upsample_bilinear",
-    "upsample_nearest",
+    "bilinear_at", "centre_crop", "conv_transpose", "max_pool", "max_pool_2x2",
+    "max_pool_with_indices", "max_unpool", "oriented_gradients", "pairwise_squared_distance",
+    "resize_logits", "safe_sqrt", "upsample_bilinear", "upsample_nearest",
 ]  # fmt: skip

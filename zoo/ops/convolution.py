@@ -1,8 +1,7 @@
 """A convolution whose gradient by the kernel is fast on large maps, on CPU too.
 
-XLA's CPU backend writes that gradient as a convolution whose window is the whole map. At 256 px and
-64 channels it takes four times the processor time of what stands here: blocks of rows, and in each
-a product of matrices for each place of the kernel. `experiments/bench/NOTES.md` has the table.
+XLA's CPU backend writes that gradient with a window of the whole map, at a quarter of the speed of
+what stands here, products of matrices by blocks of rows (experiments/bench/NOTES.md).
 """
 
 import functools
@@ -17,28 +16,25 @@ _PAYS = 2**21  # Products at a place of the kernel, below which compiling costs 
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, for `flax.linen.Conv(conv_general_dilated=convolution)`.
+    """`jax.lax.conv_general_dilated`; on CPU the gradient by the kernel by blocks if that is fast.
 
-    On CPU the gradient by the kernel is taken by blocks where that is the faster way, see
-    `_gains`; all else, and all on other devices, is XLA's. Its sums are float32 for bfloat16 too.
-    Differentiates as often as one likes, forward and backward.
+    Blocks are summed in float32. Differentiates in any mode and as often as one likes.
     """
     if not _gains(x, kernel, strides, options):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return _convolution(x, kernel, tuple(map(tuple, padding)), options.get("precision"))
+    return _convolution(x, kernel, tuple(map(tuple, padding)))
 
 
 def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
-    """Whether the gradient can be taken by blocks, and is the faster for it by the table."""
     # A free size (`jax.export`) is no int.
     if x.ndim != 4 or not all(isinstance(n, int) for n in x.shape) or tuple(strides) != (1, 1):
         return False
-    others = (v for k, v in options.items() if k not in ("dimension_numbers", "precision"))
-    names = options.get("dimension_numbers")
-    specs = (lax.conv_dimension_numbers(x.shape, kernel.shape, n) for n in (names, _NAMES))
-    if any(v not in (None, 1, (1, 1)) for v in others) or len(set(specs)) > 1:
+    others = (v for k, v in options.items() if k != "dimension_numbers")
+    names = options.get("dimension_numbers"), _NAMES
+    specs = {lax.conv_dimension_numbers(x.shape, kernel.shape, n) for n in names}
+    if any(v not in (None, 1, (1, 1)) for v in others) or len(specs) > 1:
         return False
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
     gradient = b * h * w * out
@@ -47,34 +43,27 @@ def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
     return b <= 4 or gradient >= 2**21  # XLA's is fast where 8 images have a small one.
 
 
-def _plain(x: jax.Array, kernel: jax.Array, pads: tuple, precision) -> jax.Array:
-    options = {"dimension_numbers": _NAMES, "precision": precision}
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, **options)
-
-
-_convolution = jax.custom_jvp(_plain, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _convolution(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NAMES)
 
 
 @_convolution.defjvp
-def _tangent(pads: tuple, precision, primals: tuple, tangents: tuple) -> tuple:
+def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
     (x, kernel), (dx, dkernel) = primals, tangents
-    plain, blocks = (
-        functools.partial(form, pads=pads, precision=precision) for form in (_plain, _by_blocks)
-    )
+    plain, blocks = (functools.partial(f, pads=pads) for f in (_convolution.fun, _by_blocks))
     # Linear in dkernel: JAX reads it backwards for the gradient. Only x is kept until then.
     by_kernel = lax.platform_dependent(x, dkernel, cpu=jax.checkpoint(blocks), default=plain)
-    return _convolution(x, kernel, pads, precision), plain(dx, kernel) + by_kernel
+    return _convolution(x, kernel, pads), plain(dx, kernel) + by_kernel
 
 
-def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple, precision) -> jax.Array:
-    """The same convolution, by a product for each block of rows and place of the kernel."""
-    (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
-    (above, below), sides = pads
+def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
+    (b, h, w, c), (kh, kw, _, out), ((above, below), sides) = x.shape, kernel.shape, pads
     h, w = h + above + below - kh + 1, w + sum(sides) - kw + 1
     blocks = -(-h // max(1, _BLOCK // (b * w)))
     rows = -(-h // blocks)
-    edges = (above, below + blocks * rows - h, 0), (*sides, 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    edges = (0, 0, 0), (above, below + blocks * rows - h, 0), (*sides, 0), (0, 0, 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
     places = [(i, j, kernel[i, j].astype(jnp.float32)) for i in range(kh) for j in range(kw)]
 
     # Cut out again in the backward pass, or the loop would keep each block kh * kw times.
@@ -82,7 +71,7 @@ def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple, precision) -> jax.A
     def block(top: jax.Array) -> jax.Array:
         near = lax.dynamic_slice_in_dim(x, top, rows + kh - 1, axis=1).astype(jnp.float32)
         cuts = ((near[:, i : i + rows, j : j + w].reshape(-1, c), part) for i, j, part in places)
-        return sum(jnp.dot(cut, part, precision=precision) for cut, part in cuts).astype(x.dtype)
+        return sum(cut @ part for cut, part in cuts).astype(x.dtype)
 
     y = lax.map(block, rows * jnp.arange(blocks)).reshape(blocks, b, rows, w, out)
     return jnp.moveaxis(y, 0, 1).reshape(b, -1, w, out)[:, :h]
