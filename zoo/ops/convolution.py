@@ -28,7 +28,6 @@ def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) ->
 
 
 def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
-    # A free size (`jax.export`) is no int.
     if x.ndim != 4 or not all(isinstance(n, int) for n in x.shape) or tuple(strides) != (1, 1):
         return False
     others = (v for k, v in options.items() if k != "dimension_numbers")
@@ -60,8 +59,7 @@ def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
 def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
     (b, h, w, c), (kh, kw, _, out), ((above, below), sides) = x.shape, kernel.shape, pads
     h, w = h + above + below - kh + 1, w + sum(sides) - kw + 1
-    blocks = -(-h // max(1, _BLOCK // (b * w)))
-    rows = -(-h // blocks)
+    rows = -(-h // (blocks := -(-h // max(1, _BLOCK // (b * w)))))
     edges = (0, 0, 0), (above, below + blocks * rows - h, 0), (*sides, 0), (0, 0, 0)
     x = lax.pad(x, jnp.zeros((), x.dtype), edges)
     places = [(i, j, kernel[i, j].astype(jnp.float32)) for i in range(kh) for j in range(kw)]
