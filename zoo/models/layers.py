@@ -12,10 +12,9 @@ from zoo.ops.convolution import convolution
 from zoo.ops.upsample import conv_transpose
 
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 # Flax's own, its names and shapes too, with a gradient that is fast on large maps on CPU.
 Conv = functools.partial(nn.Conv, conv_general_dilated=convolution)
-
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 Fields = Mapping[str, tuple[Callable[[Any], bool], str]]  # What each must pass, and in words.
 FIELDS: Fields = {
