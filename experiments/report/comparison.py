@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from experiments.report import figures, page
 from experiments.report.page import Table
@@ -20,16 +21,28 @@ def draw(groups: list[list[dict]], path: pathlib.Path) -> None:
     panels = Figure(figsize=size, layout="constrained").subplots(
         1, len(ratios), squeeze=False, width_ratios=ratios
     )[0]
+    points = []
     for runs, hue in zip(groups, figures.HUES * len(groups), strict=False):
         x = [r["gflops"] for r in runs]
         y = [r["scores"][r["headline"]] for r in runs]
         panels[0].plot(x, y, "o", color=hue)
+        points.append((np.mean(y), np.mean(x), runs[0]["name"]))
+    title = first["headline"].replace("_", " ").replace("iou", "IoU")
+    panels[0].set(xscale="log", xlabel="GFLOP a picture", title=title)
+    panels[0].margins(x=0.3, y=0.15)
+    low, high = panels[0].get_ylim()
+    line, free = 0.055 * (high - low), -np.inf  # A name's height; from where on there is room.
+    for y, x, name in sorted(points):
+        free = max(y, free)
         panels[0].annotate(
-            runs[0]["name"], (np.mean(x), np.mean(y)), xytext=(6, 4), textcoords="offset points",
-            fontsize=9,
+            name, (x, y), xytext=(7, 72 * 0.8 * size[1] * (free - y) / (high - low)), va="center",
+            textcoords="offset points", fontsize=9,
         )  # fmt: skip
-    panels[0].set(xscale="log", xlabel="GFLOP a picture", title=first["headline"].replace("_", " "))
-    panels[0].margins(x=0.25, y=0.15)
+        free += line
+    # At other numbers there is no room for two.
+    panels[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[0].xaxis.set_major_formatter("{x:g}")
+    panels[0].xaxis.set_minor_formatter("")
     figures.tidy(panels[0])
     if by_class:
         shares = 100 * np.array([np.mean([r["scores"]["iou"] for r in g], 0) for g in groups])
