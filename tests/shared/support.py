@@ -1,4 +1,4 @@
-"""What many tests use; they import it as `support` (pyproject.toml puts tests/ on the path)."""
+"""What many tests use; they import it as `support` (pyproject.toml puts its folder on the path)."""
 
 import jax
 import jax.numpy as jnp
