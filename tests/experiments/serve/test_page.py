@@ -15,7 +15,6 @@ from zoo.infer import embed_files, load_run, predict
 
 TESTS = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-playwright = pytest.importorskip("playwright.sync_api", reason="no browser: playwright is missing")
 
 
 def load(name):
@@ -47,7 +46,12 @@ def drop(page, selector, *files, nth=0):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def playwright():
+    return pytest.importorskip("playwright.sync_api", reason="no browser: playwright is missing")
+
+
+@pytest.fixture(scope="module")
+def browser(playwright):
     with playwright.sync_playwright() as p:
         # A browser of the system, else the one that playwright installed.
         path = shutil.which("chromium")
@@ -85,7 +89,7 @@ def scene(path, side=(160, 240)):
     return rgb
 
 
-def test_a_dropped_picture_gets_its_overlay(browser, tmp_path):
+def test_a_dropped_picture_gets_its_overlay(playwright, browser, tmp_path):
     trained.write(tmp_path / "run")
     run = load_run(tmp_path / "run")
     rgb = scene(tmp_path / "scene.png")
@@ -126,7 +130,7 @@ def test_a_dropped_picture_gets_its_overlay(browser, tmp_path):
             page.close()
 
 
-def test_two_pictures_and_a_gallery(browser, tmp_path):
+def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
     embedded.write(tmp_path / "run")
     run = load_run(tmp_path / "run")
     (tmp_path / "pictures").mkdir()
