@@ -12,13 +12,15 @@ from jax import lax
 
 _NAMES = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 2048  # Pixels of a block, of all images together: it stays in the cache.
+_OLD = jax.__version_info__ < (0, 10)  # 0.7.2 fails to read a choice by platform backwards.
 _PAYS = 2**21  # Products at a place of the kernel, below which compiling costs more than it saves.
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
     """`jax.lax.conv_general_dilated`; on CPU the gradient by the kernel by blocks if that is fast.
 
-    Blocks are summed in float32. Differentiates in any mode and as often as one likes.
+    Blocks are summed in float32. Differentiates in any mode and as often as one likes. Before JAX
+    0.10 that gradient is XLA's in any case.
     """
     if not _gains(x, kernel, strides, options):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
@@ -28,7 +30,9 @@ def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) ->
 
 
 def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
-    if x.ndim != 4 or not all(isinstance(n, int) for n in x.shape) or tuple(strides) != (1, 1):
+    if _OLD or x.ndim != 4 or tuple(strides) != (1, 1):
+        return False
+    if not all(isinstance(n, int) for n in x.shape):  # Of a free size, in an export.
         return False
     others = (v for k, v in options.items() if k != "dimension_numbers")
     names = options.get("dimension_numbers"), _NAMES
