@@ -47,6 +47,8 @@ def ours(*, pairs: int) -> Case:
     from zoo.train.step import make_train_step
 
     x, y, same = data(pairs)
+    images, labels = np.stack([x, y], axis=1), np.stack([same, np.ones_like(same)], axis=1)
+    labels = labels.astype(np.int32)  # A pair matches where its two labels agree.
     model, tx, layout = SiameseVerifier(SiameseEncoder()), optax.adam(1e-3), Layout()
     task = Embedding(loss="pair_cross_entropy").bind(Info("noise", 2, ("0", "1")))
     held = layout.put(state.create(model, (x[:1], y[:1]), tx, seed=0, ema=False))
@@ -56,7 +58,7 @@ def ours(*, pairs: int) -> Case:
     def call() -> None:
         nonlocal held
         for i in rng.permutation(pairs).reshape(-1, BATCH):
-            batch = {"x": x[i], "y": y[i], "same": same[i], "weight": weight}
+            batch = {"image": images[i], "label": labels[i], "weight": weight}
             held, _ = run(held, layout.split(batch))
         jax.block_until_ready(held)
 

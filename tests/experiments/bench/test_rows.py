@@ -30,6 +30,10 @@ def test_scores_of_both_sides_are_equal(peer):
     assert scores.ours(shape=shape).call() == pytest.approx(theirs, rel=1e-6)
 
 
+def test_the_siamese_task_takes_the_row_s_batches():
+    assert siamese.ours(pairs=siamese.BATCH).call() is None  # It raised KeyError once.
+
+
 @pytest.mark.slow
 def test_keras_has_the_network_of_the_course(keras):
     from zoo.models import SiameseEncoder, SiameseVerifier
