@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import he_normal
+from zoo.models.layers import Conv, he_normal, pad_up
 from zoo.ops.distance import safe_sqrt
 from zoo.ops.orientations import oriented_gradients
+from zoo.ops.pool import max_pool_2x2
 
 
 class SiameseEncoder(nn.Module):
@@ -31,8 +32,9 @@ class SiameseEncoder(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] -> [b, features] float32; any size from 1x1."""
         for _ in range(2):
-            x = nn.relu(nn.Conv(self.width, (2, 2), dtype=jnp.dtype(self.dtype))(x))
-            x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+            x = nn.relu(Conv(self.width, (2, 2), dtype=jnp.dtype(self.dtype))(x))
+            # Zeros pad as -inf does behind a ReLU.
+            x = max_pool_2x2(pad_up(x, 2))
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features)(x.astype(jnp.float32).mean((1, 2)))
         return _normalized(x) if self.normalize else x
@@ -101,7 +103,7 @@ class AlignedEncoder(nn.Module):
             x = jnp.concatenate(seen, axis=-1)
         for width in self.widths:
             x = nn.relu(nn.Conv(width, (3, 3), dtype=jnp.dtype(self.dtype))(x))
-            x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+            x = max_pool_2x2(pad_up(x, 2))
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features, use_bias=False)(x)
