@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import math
 import os
 import pathlib
 import platform
@@ -84,6 +85,7 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
         programs.append([program, state, batch])
         records = logs.read_metrics(workdir)
         speeds = [r["images_per_second"] for r in records if "images_per_second" in r]
+        speeds = speeds or [math.nan]  # A run of one dispatch tells none.
         row["minutes"] = experiment.steps * row["batch"] / statistics.median(speeds) / 60
         rows.append(row)
     times = [[] for _ in rows]

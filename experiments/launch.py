@@ -56,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
         "--parallel", choices=("jit", "pmap", "fsdp"), default="jit",
         help="default: jit; fsdp: each device keeps a share of parameters and optimizer state",
     )  # fmt: skip
+    p.add_argument(
+        "--on-device", action="store_true",
+        help="keep the training pictures on each device, which makes the batches (segmentation)",
+    )  # fmt: skip
     p.add_argument("--dry-run", action="store_true", help="say what would happen; write nothing")
     p.add_argument("--overfit", type=int, metavar="N", help="over-fit N examples; write nothing")
     p.add_argument(
@@ -91,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
     layout = Layout(args.parallel)
     if args.sweep and (args.action == "evaluate" or args.overfit is not None):
         raise ValueError("--sweep trains; evaluate and --overfit are for one run at a time.")
+    if args.on_device and (args.profile or args.sweep):
+        raise ValueError("--on-device takes many steps at once: no --profile, and no --sweep.")
     if args.action == "evaluate":
         # What was trained, not what the file says today, with the few fields that may change.
         experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
@@ -119,6 +125,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         with profile.Trace(workdir / "tensorboard", asked=args.profile) as trace:
             hooks = {"beside": beside.items(), "watch": trace, "finish": report}
+            if args.on_device:
+                from experiments.resident import Resident
+
+                hooks["make_run"] = Resident
             loop.train(args.name, experiment, workdir, layout, **hooks)
     except loop.Interrupted as stop:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)

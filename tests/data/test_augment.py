@@ -150,8 +150,9 @@ def test_scale_is_log_uniform():
 def test_displacement_is_bicubic_as_in_opencv():
     nodes = np.random.default_rng(0).normal(size=(2, 3, 3))
     for height, width in ((48, 65), (512, 512), (5, 3)):
-        got = displacement(nodes, np.arange(height) + 0.0, np.arange(width) + 0.0, (height, width))
-        for component, grid in zip(got, nodes, strict=True):
+        rows, columns = np.arange(height) + 0.0, np.arange(width) + 0.0
+        down, across = displacement(nodes, rows, columns, (height, width))
+        for component, grid in zip(down @ across, nodes, strict=True):
             want = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
             np.testing.assert_allclose(component, want, atol=1e-5)  # Its weights are float32.
 

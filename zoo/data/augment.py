@@ -61,66 +61,108 @@ def augment(
     if image.shape[:2] != label.shape:
         got = f"{image.shape} and {label.shape}"
         raise ValueError(f"augment needs an image and a label of one size; got {got}.")
-    window = label.shape if crop is None else crop
-    image = _recoloured(image, rng, config, fill)
-    if config.flip and rng.random() < 0.5:
-        image, label = image[:, ::-1], label[:, ::-1]
-    if config.flip_vertical and rng.random() < 0.5:
-        image, label = image[::-1], label[::-1]
-    if config.turns:
-        quarters = rng.integers(4)
-        image, label = np.rot90(image, quarters), np.rot90(label, quarters)
-
-    low, high = config.scale
-    zoom = math.exp(rng.uniform(math.log(low), math.log(high)))
-    scaled = [max(1, round(side * zoom)) for side in label.shape]
-    spare = [side - wanted for side, wanted in zip(scaled, window, strict=True)]
-    corner = [int(rng.integers(min(0, s), max(0, s) + 1)) for s in spare]
-    affine = config.rotate or config.shear or config.shift
-    if tuple(scaled) == label.shape and config.elastic_sigma == 0 and not affine:
+    drawn = draw(label.shape, rng, config, crop=crop, fill=fill)
+    if "colours" in drawn:
+        changed = cv2.transform(image, drawn["colours"]).reshape(image.shape)
+        image = np.clip(changed, 0, 255)  # For float32; uint8 has saturated already.
+    image, label = turned(image, drawn), turned(label, drawn)
+    window = drawn["rows"].size, drawn["columns"].size
+    if drawn["whole"]:
+        corner = int(drawn["rows"][0]), int(drawn["columns"][0])
         return _cut(image, corner, window, tuple(fill)), _cut(label, corner, window, ignore_label)
-
-    # Where the window's rows and columns lie in the picture; pixel i spans i - 1/2 .. i + 1/2.
-    y, x = (
-        ((np.arange(count) + first + 0.5) * (side / total) - 0.5).astype(np.float32)
-        for count, first, side, total in zip(window, corner, label.shape, scaled, strict=True)
-    )
-    nodes = rng.normal(0.0, config.elastic_sigma, (2, 3, 3)).astype(np.float32)
-    y_map, x_map = displacement(nodes, y, x, label.shape)
-    y, x = y[:, None], x[None]
-    if affine:
-        y, x = _moved(y, x, label.shape, rng, config)
-    y_map, x_map = y_map + y, x_map + x
-    warp = functools.partial(cv2.remap, map1=x_map, map2=y_map, borderMode=cv2.BORDER_CONSTANT)
+    y, x = places(drawn)
+    warp = functools.partial(cv2.remap, map1=x, map2=y, borderMode=cv2.BORDER_CONSTANT)
     image = warp(image, interpolation=cv2.INTER_LINEAR, borderValue=tuple(fill))
     label = warp(label, interpolation=cv2.INTER_NEAREST, borderValue=ignore_label)
     return image.reshape(*window, -1), label  # OpenCV drops a single channel.
 
 
-def _moved(
-    y: np.ndarray, x: np.ndarray, shape: tuple[int, int], rng: np.random.Generator, config: Augment
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [n, 1] and columns [1, m] shifted, slanted and turned about the centre: both [n, m]."""
-    most = math.radians(config.rotate), config.shear, *(config.shift * side for side in shape)
-    angle, slant, *shift = rng.uniform(-1, 1, 4) * most
-    centre = [(side - 1) / 2 for side in shape]
-    y = y - np.float32(centre[0] + shift[0])
-    x = x - np.float32(centre[1] + shift[1]) + np.float32(slant) * y
-    sin, cos = np.float32(math.sin(angle)), np.float32(math.cos(angle))
-    return cos * y - sin * x + np.float32(centre[0]), sin * y + cos * x + np.float32(centre[1])
+def draw(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    config: Augment,
+    *,
+    crop: tuple[int, int] | None,
+    fill: Sequence[float],
+) -> dict[str, np.ndarray]:
+    """All that is random in a changed version of a picture (h, w), for `augment` or a device.
+
+    Returns "turn" [3] int, see `turned`; "rows" [h'] and "columns" [w'], where the window's lie in
+    the turned picture, and "whole" [] bool, whether they are its pixels as they stand. Where the
+    config asks for it also "colours" [c, c + 1], the affine map of colours; "down" [h', 3] and
+    "across" [2, 3, w'] of an elastic, and "affine" [7] of another deformation, see `places`. All
+    float32 where nothing else is said.
+    """
+    drawn, window = {}, shape if crop is None else crop
+    if config.brightness or config.contrast or config.saturation or config.gain:
+        drawn["colours"] = _colours(rng, config, fill)
+    flips = [on and rng.random() < 0.5 for on in (config.flip, config.flip_vertical)]
+    drawn["turn"] = np.array([*flips, rng.integers(4) if config.turns else 0])
+    shape = shape[::-1] if drawn["turn"][2] % 2 else tuple(shape)
+
+    low, high = config.scale
+    zoom = math.exp(rng.uniform(math.log(low), math.log(high)))
+    scaled = tuple(max(1, round(side * zoom)) for side in shape)
+    spare = [side - wanted for side, wanted in zip(scaled, window, strict=True)]
+    corner = [int(rng.integers(min(0, s), max(0, s) + 1)) for s in spare]
+    # Pixel i spans i - 1/2 .. i + 1/2.
+    drawn["rows"], drawn["columns"] = y, x = [
+        ((np.arange(count) + first + 0.5) * (side / total) - 0.5).astype(np.float32)
+        for count, first, side, total in zip(window, corner, shape, scaled, strict=True)
+    ]
+    affine, elastic = config.rotate or config.shear or config.shift, config.elastic_sigma
+    drawn["whole"] = np.array(scaled == shape and not affine and not elastic)
+    if not drawn["whole"]:
+        nodes = rng.normal(0.0, elastic, (2, 3, 3)).astype(np.float32)
+        if elastic:
+            drawn["down"], drawn["across"] = displacement(nodes, y, x, shape)
+    if affine:
+        most = math.radians(config.rotate), config.shear, *(config.shift * side for side in shape)
+        angle, slant, up, left = rng.uniform(-1, 1, 4) * most
+        y, x = ((side - 1) / 2 for side in shape)
+        numbers = y + up, x + left, slant, math.sin(angle), math.cos(angle), y, x
+        drawn["affine"] = np.array(numbers, np.float32)
+    return drawn
+
+
+def turned(array: np.ndarray, drawn: dict[str, np.ndarray]) -> np.ndarray:
+    """A view [h', w', ...] of [h, w, ...], flipped left to right, upside down, and turned."""
+    flip, flip_vertical, quarters = drawn["turn"]
+    array = array[:, ::-1] if flip else array
+    return np.rot90(array[::-1] if flip_vertical else array, quarters)
+
+
+def places(drawn: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column, both [h', w'], at which a window's pixel lies in the turned picture.
+
+    Shifted, slanted and turned about the centre, then displaced. Plain arithmetic: of NumPy's
+    arrays, or of JAX's on a device.
+    """
+    y, x = drawn["rows"][:, None], drawn["columns"][None]
+    y, x = y + 0 * x, x + 0 * y
+    if "affine" in drawn:
+        top, left, slant, sin, cos, *centre = drawn["affine"]
+        y = y - top
+        x = x - left + slant * y
+        y, x = cos * y - sin * x + centre[0], sin * y + cos * x + centre[1]
+    if "down" in drawn:
+        up, left = drawn["down"] @ drawn["across"]
+        y, x = up + y, left + x
+    return y, x
 
 
 def displacement(
     nodes: np.ndarray, y: np.ndarray, x: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Bicubic interpolation of a grid of vectors that spans a picture.
 
     Ronneberger, Fischer & Brox, "U-Net", MICCAI 2015, Sec. 3.1: "random displacement vectors on a
     coarse 3 by 3 grid ... per-pixel displacements are then computed using bicubic interpolation".
     The nodes are the centres of 3 x 3 equal fields; beyond the outer ones their value is repeated.
-    Takes nodes [2, 3, 3], rows y [n] and columns x [m] in pixels, and (h, w); returns [2, n, m].
+    Takes nodes [2, 3, 3], rows y [n] and columns x [m] in pixels, and (h, w); returns [n, 3] and
+    [2, 3, m], whose matrix product are the displacements.
     """
-    return _cubic_weights(y, shape[0]) @ (nodes @ _cubic_weights(x, shape[1]).T)
+    return _cubic_weights(y, shape[0]), nodes @ _cubic_weights(x, shape[1]).T
 
 
 def _cubic_weights(place: np.ndarray, side: int) -> np.ndarray:
@@ -134,13 +176,9 @@ def _cubic_weights(place: np.ndarray, side: int) -> np.ndarray:
     return np.stack([weights[:, :3].sum(1), weights[:, 3], weights[:, 4:].sum(1)], 1)
 
 
-def _recoloured(
-    image: np.ndarray, rng: np.random.Generator, config: Augment, fill: Sequence[float]
-) -> np.ndarray:
-    """Saturation, gain, contrast and brightness, in this order, as one affine map of colours."""
-    if not (config.brightness or config.contrast or config.saturation or config.gain):
-        return image
-    channels = image.shape[-1]
+def _colours(rng: np.random.Generator, config: Augment, fill: Sequence[float]) -> np.ndarray:
+    """Saturation, gain, contrast and brightness, in this order, as one affine map [c, c + 1]."""
+    channels = len(fill)
     saturation, contrast = 1 + rng.uniform(-1, 1, 2) * (config.saturation, config.contrast)
     gain = 1 + config.gain * rng.uniform(-1, 1, channels)
     added = 255 * config.brightness * rng.uniform(-1, 1)
@@ -150,8 +188,7 @@ def _recoloured(
         matrix = saturation * matrix + (1 - saturation) * luma
     matrix = contrast * gain[:, None] * matrix
     offset = (1 - contrast) * np.asarray(fill, np.float64) + added
-    changed = cv2.transform(image, np.column_stack([matrix, offset])).reshape(image.shape)
-    return np.clip(changed, 0, 255)  # For float32; uint8 has saturated already.
+    return np.column_stack([matrix, offset]).astype(np.float32)
 
 
 def _cut(

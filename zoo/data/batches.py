@@ -40,12 +40,8 @@ def train_batches(
     outside = {"ignore_label": source.info.ignore_label, "fill": fill}
 
     def prepare(example: Mapping, rng: np.random.Generator) -> dict:
-        image, label = example["image"].astype(np.float32), example["label"]
-        if preprocess.size is not None:
-            # Resizing alone: the result stays in 0..255 and is normalised after the augmentation.
-            none, one = (0.0,) * preprocess.channels, (1.0,) * preprocess.channels
-            image = dataclasses.replace(preprocess, mean=none, std=one)(image) * np.float32(255)
-            label = resize_label(label, preprocess.size)
+        image, label = resized(example, preprocess)
+        image = image.astype(np.float32)
         image, label = augment(image, label, rng, data.augment, crop=data.crop, **outside)
         image = dataclasses.replace(preprocess, size=None)(image)
         prepared = {"image": image, "label": label, "name": example["name"]}
@@ -59,9 +55,21 @@ def train_batches(
     return examples[mine].batch(rows, batch_fn=stacked)
 
 
-def iterate(batches: grain.MapDataset, start: int, threads: int) -> Iterator[Batch]:
-    """Items `start`, `start + 1` ..., prepared ahead by threads that end with the iterator."""
-    return _read_ahead(batches[start:], threads, 2 * threads)
+def resized(example: Mapping, preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and mask at `preprocess.size`, in 0..255: normalised after the augmentation."""
+    if preprocess.size is None:
+        return example["image"], example["label"]
+    none, one = (0.0,) * preprocess.channels, (1.0,) * preprocess.channels
+    image = dataclasses.replace(preprocess, mean=none, std=one)(example["image"])
+    return image * np.float32(255), resize_label(example["label"], preprocess.size)
+
+
+def iterate(batches: grain.MapDataset, start: int, threads: int, most: int = 1) -> Iterator[Batch]:
+    """Items `start`, `start + 1` ..., prepared ahead by threads that end with the iterator.
+
+    `most` of them are taken at once.
+    """
+    return _read_ahead(batches[start:], threads, 2 * threads * most)
 
 
 def eval_batches(

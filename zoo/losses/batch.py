@@ -17,13 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.masks import check_labels
-from zoo.ops.distance import (
-    in_passes,
-    row_distance,
-    rows_at_once,
-    safe_sqrt,
-    weighted_differences,
-)
+from zoo.ops.distance import in_passes, row_distance, rows_at_once, safe_sqrt, weighted_differences
 
 # Positives compared in one pass over [a, b].
 _SLOTS = 4

@@ -49,20 +49,22 @@ def train(
     beside: Iterable[tuple[str, bytes]] = (),
     watch: Callable[[int, TrainState], None] = lambda count, state: None,
     finish: Finish = None,
+    make_run: Callable[[Experiment, Layout], Run] = Run,
 ) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
 
     The workdir keeps the experiment's `name` and the files `beside`, pairs of name and bytes.
-    `watch` is called after each step with the number of this launch's steps and the state, whose
-    memory the next step takes. Returns `step`, `split` and the scores by name. When all that is
-    kept, process 0 calls `finish(run, variables, results, found, workdir, log)` with the best
-    variables on the host, the split's `task.results` and what is returned here. Raises ValueError
-    for bad input, before the workdir is touched; Diverged where the loss became nan or infinite
-    (the last good checkpoint stands); Interrupted after SIGINT or SIGTERM.
+    `watch` is called after each dispatch (a step, or a chunk of `Run.chunks`) with the number of
+    this launch's steps and the state, whose memory the next takes. Returns `step`, `split` and the
+    scores by name. When all that is kept, process 0 calls `finish(run, variables, results, found,
+    workdir, log)` with the best variables on the host, the split's `task.results` and what is
+    returned here. `make_run` gives the `Run`, or a kind of it. Raises ValueError for bad input,
+    before the workdir is touched; Diverged where the loss became nan or infinite (the last good
+    checkpoint stands); Interrupted after SIGINT or SIGTERM.
     """
     workdir = pathlib.Path(workdir)
     config.check_same(workdir, name, experiment)
-    run = Run(experiment, layout)
+    run = make_run(experiment, layout)
     for split in (experiment.data.validation_split, experiment.split):
         run.source(split)
     fresh, origin = run.initial_state(), None
@@ -99,21 +101,20 @@ def train(
 def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, signals, watch):
     """Steps until the end, early stopping or a signal; `signals` lists those that came."""
     config, start = run.experiment, int(state.step)
-    if start >= config.steps or _gave_up(config, meta):
-        return
-    batches, unchecked, counted, clock, ailing = None, [], start + 1, 0.0, 0
+    chunks, unchecked, step, taken, ailing = None, [], start, 0, 0
     renewal = run.task.renew_every
-    for step in range(start + 1, config.steps + 1):
-        if batches is None or (renewal and (step - 1) % renewal == 0):
-            batches = run.batches(step - 1, run.mined(workdir, step - 1, state.variables()))
-        state, metrics = run.train_step(state, run.layout.split(next(batches)))
+    while step < config.steps and not _gave_up(config, meta):
+        if chunks is None or (renewal and step % renewal == 0):
+            chunks = run.chunks(step, run.mined(workdir, step, state.variables()))
+        before, (step, advance), taken = step, next(chunks), taken + 1
+        state, metrics = advance(state)
         watch(step - start, state)
-        unchecked.append(metrics)
-        if step == start + 1:  # The compilation is not counted in images per second.
+        unchecked.append((step - before, metrics))
+        if taken == 1:  # The compilation is not counted in images per second.
             jax.block_until_ready(state)
-            clock = time.perf_counter()
-        # Many processes agree on the step: a SIGTERM to any of them is JAX's preemption notice.
-        stops = bool(signals) or reached_preemption_sync_point(step)
+            clock, counted = time.perf_counter(), step
+        # Many processes agree on the next one: a SIGTERM to any of them is JAX's preemption notice.
+        stops = bool(signals) or reached_preemption_sync_point(taken)
         tells = step % config.log_every == 0 or step == config.steps
         evaluates = step % config.eval_every == 0 or step == config.steps
         saves = evaluates or stops or step % config.checkpoint_every == 0
@@ -144,7 +145,6 @@ def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, s
         if _gave_up(config, meta):
             since = f"in the last {meta['stale']} evaluations (patience={config.patience})"
             log.say(f"Stopping early at step {step}: {run.task.headline} has not improved {since}.")
-            return
         clock, counted = time.perf_counter(), step
 
 
@@ -159,9 +159,13 @@ def _gave_up(config: Experiment, meta: dict) -> bool:
     return config.patience is not None and meta["stale"] >= config.patience
 
 
-def _finite(metrics: list[dict[str, np.ndarray]], step: int, checkpoints) -> dict[str, float]:
-    """The metrics of the last step, as floats; every step since the last look is checked."""
-    for at, values in enumerate(metrics, start=step - len(metrics) + 1):
+def _finite(metrics: list[tuple[int, dict]], step: int, checkpoints) -> dict[str, float]:
+    """The metrics of the last step, as floats; every step since the last look is checked.
+
+    They come as `Run.chunks` gave them, each with its number of steps.
+    """
+    steps = [{k: np.ravel(x)[i] for k, x in some.items()} for n, some in metrics for i in range(n)]
+    for at, values in enumerate(steps, start=step - len(steps) + 1):
         if not all(np.isfinite(value) for value in values.values()):
             checkpoints.wait()
             good = max(checkpoints.steps(), default=None)
@@ -172,7 +176,7 @@ def _finite(metrics: list[dict[str, np.ndarray]], step: int, checkpoints) -> dic
                 f"Try a lower optimizer.learning_rate, optimizer.clip_norm=1, a longer "
                 f"optimizer.warmup_steps, or model.dtype=float32, in another --workdir."
             )
-    return {name: float(value) for name, value in metrics[-1].items()}
+    return {name: float(value) for name, value in steps[-1].items()}
 
 
 def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]:

@@ -56,10 +56,11 @@ class Layout:
         problem = f"data.batch_size={batch_size} does not divide by {parts}"
         raise ValueError(f"{problem}; the nearest that does is {near}.")
 
-    def map(self, step: Callable, *, donate: bool = False) -> Callable:
+    def map(self, step: Callable, *, donate: bool = False, alike: int = 0) -> Callable:
         """Maps `step(state, batch, axis_name)`; feed it with `put` and `split`.
 
-        With `donate` the state's memory is used again: the old state must not be.
+        With `donate` the state's memory is used again: the old state must not be. Behind the batch
+        come as many arguments as are `alike` on every device; "fsdp" takes none.
         """
         program = functools.partial(step, axis_name=self.axis)
         donated = (0,) if donate else ()
@@ -72,9 +73,9 @@ class Layout:
             return jax.jit(whole, donate_argnums=donated)
         if self.how == "pmap":
             devices = None if self.devices == jax.devices() else self.devices
-            axes = {"axis_name": AXIS, "in_axes": (None, 0), "out_axes": None}
+            axes = {"axis_name": AXIS, "in_axes": (None, 0, *[None] * alike), "out_axes": None}
             return jax.pmap(program, devices=devices, donate_argnums=donated, **axes)
-        axes = {"mesh": self._mesh, "in_specs": (P(), P(AXIS)), "out_specs": P()}
+        axes = {"mesh": self._mesh, "in_specs": (P(), P(AXIS), *[P()] * alike), "out_specs": P()}
         # check_vma=False: with it, a gradient followed by psum is `count` times too large.
         mapped = jax.shard_map(program, check_vma=False, **axes)
         return jax.jit(mapped, donate_argnums=donated)

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,9 +41,9 @@ class Run:
         self.tx = optimizer.optimizer(rule, self.learning_rate)
         model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", layout.axis)
         options = {"seed": seed, "ema_decay": rule.ema, "accumulate": rule.accumulate}
-        step = make_train_step(model, self.task, self.tx, **options)
+        self.step = make_train_step(model, self.task, self.tx, **options)
         # It takes the memory of the state it is given.
-        self.train_step = layout.map(step, donate=True)
+        self.train_step = layout.map(self.step, donate=True)
         self._eval_step = layout.map(make_eval_step(model, self.task))
         self._embed_step = layout.map(make_embed_step(model))
         self._where = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -83,6 +83,15 @@ class Run:
     def batches(self, start: int, mined: Rows | None = None) -> Iterator[Rows]:
         """The training batches of this process from a step on."""
         return iterate(self.train_items(mined), start, self.experiment.data.threads)
+
+    def chunks(self, start: int, mined: Rows | None = None) -> Iterator[tuple[int, Callable]]:
+        """The training from a step on: the step that comes next, and what takes the state there.
+
+        That is `advance(state) -> state, metrics`. It takes one step, or all up to that one; then
+        the metrics are not [] but [n], and may be longer.
+        """
+        for step, batch in enumerate(self.batches(start, mined), start + 1):
+            yield step, lambda state, b=batch: self.train_step(state, self.layout.split(b))
 
     def eval_batches(self, source: Sequence, **process: int) -> Iterator[Rows]:
         """A split once, in order, all rows unless told which process; rows that fill weigh 0."""

@@ -1,0 +1,196 @@
+"""Training whose devices keep the pixels of the whole split and make the batches themselves.
+
+The host plans: which pictures come next, and all that is random in their change, drawn as
+`zoo.data.batches.train_batches` draws it. A plan is small, and one dispatch takes many steps, so
+that a device does not wait for pictures. Batches are the host's own to float32's rounding.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.data.augment import draw, places, turned
+from zoo.data.batches import iterate, resized, share, train_batches
+from zoo.data.config import Data
+from zoo.data.images import Preprocess
+from zoo.train.config import Experiment
+from zoo.train.parallel import Layout
+from zoo.train.run import Run
+from zoo.train.state import TrainState
+
+LONGEST = 64  # Steps in one dispatch at most: a signal waits for its end.
+Arrays = Mapping[str, np.ndarray | jax.Array]
+Place = tuple[int, tuple[int, int]]  # Pixels of other pictures before a picture's; its (h, w).
+
+
+class Resident(Run):
+    """A `Run` whose training split lies on every device.
+
+    Raises ValueError as `Run` and `hold`, and for what only the host can do: batches that are not
+    those of `train_batches`, weights of borders; and for "fsdp".
+    """
+
+    def __init__(self, experiment: Experiment, layout: Layout):
+        host = "leave out --on-device"
+        if layout.how == "fsdp":
+            raise ValueError(f"--parallel fsdp keeps no data on the devices: take jit, or {host}.")
+        if weight := experiment.data.border_weight:
+            problem = f"data.border_weight={weight} is computed on the host"
+            raise ValueError(f"{problem}: set it to 0, or {host}.")
+        super().__init__(experiment, layout)
+        if self.task.train_batches is not train_batches:
+            task = type(experiment.task).__name__
+            raise ValueError(f"{task} makes training batches of its own on the host: {host}.")
+        data, preprocess = experiment.data, self.preprocess
+        self.places, pixels = hold(self.train_source, data, preprocess)
+        self._pixels = layout.put(pixels)
+        make = batch_maker(data, preprocess, self.info.ignore_label)
+        self._many = layout.map(make_many(self.step, make), donate=True, alike=1)
+
+    def plans(self) -> Sequence[Arrays]:
+        """Item n plans this process's share of the batch of step n, see `planned`."""
+        config = self.experiment
+        rows, mine = share(config.data.batch_size, **self._where)
+        make = functools.partial(planned, data=config.data, preprocess=self.preprocess)
+        # Grain gives what `train_batches` gets of it: the order, and every picture's numbers.
+        items = grain.MapDataset.source(self.places).seed(config.seed).shuffle().repeat(None)
+        return items.random_map(make)[mine].batch(rows, batch_fn=_stacked)
+
+    def chunks(self, start: int, mined: None = None) -> Iterator[tuple[int, Callable]]:
+        """As of `Run`: up to the next step at which the loop tells, evaluates or saves."""
+        config = self.experiment
+        every = (config.log_every, config.eval_every, config.checkpoint_every, config.steps)
+        # Two at least: XLA compiles a loop over one step apart, with other roundings.
+        most = max(min(*every, LONGEST), 2)
+        plans, step = iterate(self.plans(), start, config.data.threads, most), start
+        while True:
+            end = min(step + most, *(step - step % n + n for n in every))
+            rows = [next(plans) for _ in range(end - step)]
+            untaken = {**rows[-1], "weight": np.zeros_like(rows[-1]["weight"])}
+            rows += [untaken] * (most - len(rows))
+            plan = self.layout.split(_stacked(rows, axis=1))
+            yield end, lambda state, plan=plan: self._many(state, plan, self._pixels)
+            step = end
+
+
+def hold(source: Sequence, data: Data, preprocess: Preprocess) -> tuple[list[Place], Arrays]:
+    """A split read whole: the places of its pictures, and what lies there, in 0..255.
+
+    That is "image" [n, c] uint8, float32 where `data.size` resizes, and "label" [n] uint8. Raises
+    ValueError where they take more than `data.cache_mib` or, uncropped, are of several sizes.
+    """
+    found, images, labels, start, size = [], [], [], 0, 0
+    host = "or leave out --on-device"
+    for example in iterate(grain.MapDataset.source(source), 0, data.threads):
+        image, label = resized(example, preprocess)
+        found.append((start, label.shape))
+        images.append(image.reshape(-1, image.shape[-1]))
+        labels.append(label.reshape(-1))
+        start, size = start + label.size, size + image.nbytes + label.nbytes
+        if size > data.cache_mib * 2**20 or start >= 2**31:  # Places are int32.
+            read = f"{len(found)} of the {len(source)} training pictures of {source.info.name}"
+            problem = f"{read} are more than data.cache_mib={data.cache_mib} MiB (or 2^31 pixels)"
+            raise ValueError(f"{problem}: let a device keep more, {host}.")
+        if data.crop is None and label.shape != (first := found[0][1]):
+            problem = f"{example['name']} is {label.shape} and a picture before it {first} (h, w)"
+            hint = f"set data.crop (cuts and pads), {host}"
+            raise ValueError(f"{problem}, but all batches have one size: {hint}.")
+    return found, {"image": np.concatenate(images), "label": np.concatenate(labels)}
+
+
+def planned(
+    place: Place, rng: np.random.Generator, *, data: Data, preprocess: Preprocess
+) -> dict[str, np.ndarray]:
+    """What makes one changed version of a picture: all that `draw` gives but the turn.
+
+    That is in "place" [5] int32: pixel (i, j) of the turned picture lies at place[0] + i * place[1]
+    + j * place[2], and its size is place[3:]. "weight" [] float32 is 1.
+    """
+    fill = tuple(255 * mean for mean in preprocess.mean)
+    start, shape = place
+    drawn = draw(shape, rng, data.augment, crop=data.crop, fill=fill)
+    pixels = np.arange(start, start + math.prod(shape), dtype=np.int32).reshape(shape)
+    pixels = turned(pixels, drawn)
+    strides = [step // pixels.itemsize for step in pixels.strides]
+    plan = {key: array for key, array in drawn.items() if key not in ("turn", "whole")}
+    where = np.array([pixels[0, 0], *strides, *pixels.shape], np.int32)
+    return {**plan, "place": where, "weight": np.float32(1)}
+
+
+def _stacked(plans: Sequence[Arrays], axis: int = 0) -> Arrays:
+    return {key: np.stack([plan[key] for plan in plans], axis) for key in plans[0]}
+
+
+def batch_maker(data: Data, preprocess: Preprocess, ignore_label: int) -> Callable:
+    """Builds `make(pixels, plan) -> batch`: what `train_batches` makes where it plans this."""
+    fill = np.array([255 * mean for mean in preprocess.mean], np.float32)
+    normalise, how = dataclasses.replace(preprocess, size=None), data.augment
+    deforms = how.rotate or how.shear or how.shift or how.elastic_sigma or how.scale != (1.0, 1.0)
+
+    def one(pixels: Arrays, plan: Arrays) -> tuple[jax.Array, jax.Array]:
+        """One picture and its mask."""
+        start, down, across, height, width = plan["place"]
+
+        def read(name: str, y: jax.Array, x: jax.Array) -> jax.Array:
+            """What is at whole places, float32 and int32; outside, the fill and void."""
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            place = start + down * y.astype(jnp.int32) + across * x.astype(jnp.int32)
+            found = jnp.take(pixels[name], jnp.where(inside, place, 0), axis=0, mode="clip")
+            if name == "label":
+                return jnp.where(inside, found.astype(jnp.int32), ignore_label)
+            found = found.astype(jnp.float32)
+            if "colours" in plan:
+                matrix, offset = plan["colours"][:, :-1], plan["colours"][:, -1]
+                found = jnp.clip(found @ matrix.T + offset, 0, 255)
+            return jnp.where(inside[..., None], found, fill)
+
+        y, x = places(plan)
+        label = read("label", jnp.round(y), jnp.round(x))
+        if not deforms:
+            return normalise(read("image", y, x)), label
+        top, left = jnp.floor(y), jnp.floor(x)
+        below, beside = (y - top)[..., None], (x - left)[..., None]
+        upper, lower = (
+            read("image", row, left) * (1 - beside) + read("image", row, left + 1) * beside
+            for row in (top, top + 1)
+        )
+        return normalise(upper * (1 - below) + lower * below), label
+
+    def make(pixels: Arrays, plan: Arrays) -> Arrays:
+        # In bfloat16 colours would have 8 bits, and a place would be off by pixels.
+        with jax.default_matmul_precision("highest"):
+            image, label = jax.vmap(one, in_axes=(None, 0))(pixels, plan)
+        return {"image": image, "label": label, "weight": plan["weight"]}
+
+    return make
+
+
+def make_many(step: Callable, make: Callable) -> Callable:
+    """Builds `many(state, plans, pixels, axis_name=None) -> state, metrics`: a step for each plan.
+
+    Plans are [b, n, ...]; those of weight 0, the last, are not taken, and their metrics are 0, of
+    [n] float32. How many are taken is no part of the program: XLA would compile one for each
+    number, with other roundings.
+    """
+
+    def many(state: TrainState, plans: Arrays, pixels: Arrays, axis_name: str | None = None):
+        def take(state: TrainState, i: jax.Array | int):
+            batch = make(pixels, jax.tree.map(lambda x: x[:, i], plans))
+            return step(state, batch, axis_name)
+
+        def add(i, carry):
+            state, metrics = take(carry[0], i)
+            return state, jax.tree.map(lambda kept, x: kept.at[i].set(x), carry[1], metrics)
+
+        weight = plans["weight"]
+        metrics = jax.eval_shape(take, state, 0)[1]
+        kept = jax.tree.map(lambda x: jnp.zeros(weight.shape[1], x.dtype), metrics)
+        return jax.lax.fori_loop(0, (weight[0] > 0).sum(), add, (state, kept))
+
+    return many
