@@ -9,7 +9,7 @@ import pytest
 
 from experiments import launch
 from experiments.datasets import Digits8x8, DigitScenes
-from experiments.resident import Resident, batch_maker, hold
+from experiments.resident import LONGEST, Resident, batch_maker, hold
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
@@ -116,6 +116,14 @@ def test_a_batch_is_the_hosts(name):
             np.testing.assert_array_equal(got["weight"], want["weight"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loops():
+    """Many steps in one dispatch, as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LONGEST, "cpu", 64)
+        yield
+
+
 @pytest.fixture(scope="module")
 def reference():
     return trained(Resident)
@@ -130,6 +138,13 @@ def test_a_run_cut_anywhere_and_told_otherwise_ends_in_the_same_bits(reference):
     state = trained(Resident, steps=4, log_every=1)
     # One by one; and on, 2, 1 and 2 at a time.
     same(trained(Resident, state=state, log_every=100, eval_every=7), reference)
+
+
+@pytest.mark.slow
+def test_a_cpu_takes_the_same_steps_one_by_one(reference, monkeypatch):
+    monkeypatch.setitem(LONGEST, "cpu", 1)
+    assert next(Resident(experiment(), two()).chunks(0))[0] == 1
+    same(trained(Resident), reference, 1e-5)
 
 
 @pytest.mark.slow
