@@ -20,7 +20,7 @@ def rows(*, quick: bool) -> list[Row]:
         OURS: Side(f"{__name__}:loop", options, ("jax", "flax", "grain")),
         "bare step": Side(f"{__name__}:bare", options, ("jax", "flax")),
     }
-    what = f"a step of quickstart (batch 16, 96 x 96 px), of {options['steps'] - WARM}"
+    what = f"a step of quickstart (batch 16, 64 x 64 px), of {options['steps'] - WARM}"
     return [Row("launcher/loop", what, sides, images=16)]
 
 
