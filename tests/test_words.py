@@ -162,7 +162,8 @@ def test_the_recipe_of_a_loss_is_a_loss(recipes):
 
 @pytest.mark.slow
 def test_the_recipe_of_a_model_data_set_and_experiment_train(recipes, tmp_path):
-    from zoo.train import config, loop, overrides
+    from experiments import overrides
+    from zoo.train import config, loop
     from zoo.train.parallel import Layout
 
     names = {"Tiny": recipes["tiny"].Tiny, "Stripes": recipes["stripes"].Stripes}

@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 
 from support import equal
-from zoo.models.layers import ConvBlock, ConvTranspose
+from zoo.models.layers import ConvBlock, ConvTranspose, bilinear_kernel
 from zoo.ops import upsample_bilinear
 
 
@@ -61,7 +61,9 @@ def test_block_size(padding, side):
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_bilinear_starts_as_the_interpolation(factor):
     x = np.random.default_rng(0).normal(size=(1, 5, 6, 3)).astype(np.float32)
-    layer = ConvTranspose(3, (2 * factor,) * 2, (factor,) * 2, bilinear=True, use_bias=False)
+    layer = ConvTranspose(
+        3, (2 * factor,) * 2, (factor,) * 2, kernel_init=bilinear_kernel, use_bias=False
+    )
     got, variables = layer.init_with_output(jax.random.key(0), x)
     assert set(variables["params"]) == {"kernel"}
     inside = (slice(None), slice(factor, -factor), slice(factor, -factor))

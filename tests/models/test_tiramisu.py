@@ -10,7 +10,7 @@ import pytest
 
 from experiments.tiramisu_memory import Plain, train_step
 from support import equal, initialised, picture
-from zoo.models import FCDenseNet56, FCDenseNet67, FCDenseNet103
+from zoo.models import FCDenseNet56, FCDenseNet67, FCDenseNet103, tiramisu
 from zoo.train import fields
 
 Small = functools.partial(FCDenseNet56, 3, growth_rate=3, blocks=(2, 1, 2), features=5)
@@ -199,7 +199,12 @@ def test_equals_plain_flax_with_dropout(monkeypatch):
         del key
         return np.random.default_rng(shape[-1]).random(shape) < p
 
+    def draw(key, rate, shape):  # Of all layers of a block, 4 channels each; or of 13 or 17.
+        layers = shape[-1] // 4 if shape[-1] % 4 == 0 else 1
+        return np.tile(bernoulli(key, 1 - rate, (*shape[:-1], shape[-1] // layers)), layers)
+
     monkeypatch.setattr(jax.random, "bernoulli", bernoulli)
+    monkeypatch.setattr(tiramisu, "_draw", draw)
     model = Small(growth_rate=4)
     image, weight = picture(2, 8, 12, 3), picture(2, 8, 12, 3, seed=1)
     variables = initialised(model, image)
@@ -220,7 +225,7 @@ def test_equals_plain_flax_with_dropout(monkeypatch):
 
 @pytest.mark.slow
 def test_takes_half_the_memory():
-    model = FCDenseNet103(3, blocks=(3, 3), growth_rate=12, features=24)
+    model = FCDenseNet103(3, blocks=(4, 4), growth_rate=12, features=24)
     image, label = np.zeros((1, 96, 96, 3), np.float32), np.zeros((1, 96, 96), np.int32)
 
     def temporaries(model):
@@ -247,6 +252,15 @@ def test_dropout_is_drawn_anew_for_each_layer():
     assert (first == again).all() and 0.3 < first.mean() < 0.7
     for a, b in [(first, other), (first[..., :3], first[..., 3:])]:
         assert 0.3 < (a != b).mean() < 0.7
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 1e-9])
+def test_dropout_keeps_its_share(rate):
+    kept = np.asarray(tiramisu._draw(jax.random.key(0), rate, (3, 1, 101, 333)))
+    assert kept.shape == (3, 1, 101, 333) and kept.dtype == bool
+    # Both halves of the 32 bits they come from, each within five deviations.
+    for half in (kept.ravel()[::2], kept.ravel()[1::2]):
+        assert abs(half.mean() - (1 - rate)) < 5 * (rate / half.size) ** 0.5 + 2**-16
 
 
 # Statistics.

@@ -49,10 +49,11 @@ def has_blocks(function, *inputs):
     return "scan" in str(jax.make_jaxpr(jax.grad(lambda *a: function(*a).sum(), 1))(*inputs))
 
 
+@pytest.mark.parametrize("channels", [(3, 5), (5, 3)])  # The image is shifted, or what comes out.
 @pytest.mark.parametrize(
     ("b", "h", "w", "k", "padding"),
     [
-        (1, 9, 7, (3, 3), "SAME"),  # Two blocks of 5 rows, the last of 4.
+        (1, 9, 7, (3, 3), "SAME"),  # Three blocks of 3 rows.
         (3, 6, 5, (3, 3), "SAME"),
         (2, 8, 50, (3, 3), "VALID"),  # A row is more than a block.
         (1, 1, 1, (3, 3), "SAME"),
@@ -61,9 +62,9 @@ def has_blocks(function, *inputs):
         (1, 11, 6, (2, 3), ((3, 0), (1, 2))),
     ],
 )
-def test_gradients_match_torch(always, peer, b, h, w, k, padding):
+def test_gradients_match_torch(always, peer, b, h, w, k, padding, channels):
     torch = peer("torch")
-    x, kernel = picture(b, h, w, 3), picture(*k, 3, 4, seed=1)
+    x, kernel = picture(b, h, w, channels[0]), picture(*k, *channels, seed=1)
     pads = padding
     if isinstance(padding, str):
         pads = [((n - 1) // 2, n // 2) if padding == "SAME" else (0, 0) for n in k]
@@ -154,8 +155,11 @@ def test_where_xla_is_faster_or_the_form_is_another_it_is_left_alone(monkeypatch
     names = {"dimension_numbers": NAMES}
     large, kernel = (1, 256, 256, 64), (3, 3, 64, 64)
     assert blocks(large, kernel, **names)
-    assert blocks((16, 64, 64, 64), kernel, **names)
-    assert not blocks((16, 64, 64, 64), (3, 3, 64, 16), **names)
+    assert blocks((2, 96, 96, 64), kernel, **names)
+    assert not blocks((3, 96, 96, 64), kernel, **names)
+    assert blocks((8, 96, 96, 64), (3, 3, 64, 16), **names)
+    assert not blocks((16, 96, 96, 64), (3, 3, 64, 16), **names)
+    assert blocks((8, 96, 96, 16), (3, 3, 16, 64), **names)
     assert not blocks((1, 16, 16, 64), kernel, **names)
     assert blocks(large, kernel, **names, rhs_dilation=(1, 1), feature_group_count=1)
     assert not blocks(large, kernel, **names, rhs_dilation=(2, 2))

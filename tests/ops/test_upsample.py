@@ -153,17 +153,19 @@ def test_conv_transpose_is_weighted_copies_that_sum():
     assert got.shape == (1, 7, 12, 5) and not got[:, :, 11:].any()
 
 
-@pytest.mark.parametrize("strides", [(2, 2), (3, 2)])
-def test_copies_side_by_side_are_one_dense_layer(strides):
+@pytest.mark.parametrize(
+    ("strides", "size"), [((2, 2), (2, 2)), ((3, 2), (3, 2)), ((2, 2), (3, 3)), ((3, 2), (4, 4))]
+)
+def test_copies_of_one_to_two_strides_are_a_dense_layer(strides, size):
     """The fast path compiles to no convolution, and has the values of the slow one."""
-    x, kernel = draw(2, 3, 4, 5), draw(*strides, 3, 5, seed=1)
-    function = jax.jit(lambda x, kernel: conv_transpose(x, kernel, strides, "SAME"))
+    x, kernel = draw(2, 3, 4, 5), draw(*size, 3, 5, seed=1)
+    function = jax.jit(lambda x, kernel: conv_transpose(x, kernel, strides, "VALID"))
     assert "convolution" not in function.lower(x, kernel).as_text()
-    wider = np.zeros((strides[0] + 1, *kernel.shape[1:]), np.float32)
-    wider[:-1] = kernel  # A row of zeros changes nothing but the path.
+    wider = np.zeros((2 * strides[0] + 1, *kernel.shape[1:]), np.float32)
+    wider[: size[0]] = kernel  # Rows of zeros change nothing but the path.
     slow = jax.jit(lambda x, kernel: conv_transpose(x, kernel, strides, "VALID"))
     assert "convolution" in slow.lower(x, wider).as_text()
-    equal(function(x, kernel), slow(x, wider)[:, :-1])
+    equal(function(x, kernel), slow(x, wider)[:, : 2 * strides[0] + size[0]])
 
 
 def test_conv_transpose_maps_and_keeps_the_dtype():

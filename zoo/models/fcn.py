@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, check, he_normal
+from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, bilinear_kernel, check, he_normal
 from zoo.models.weights import load_weights
 from zoo.ops.pool import max_pool_2x2
 
@@ -89,7 +89,12 @@ class FCN32s(nn.Module):
             return conv(x.astype(jnp.float32))
 
         def upscore(x: jax.Array, factor: int, name: str) -> jax.Array:
-            options = {"padding": padding, "bilinear": True, "use_bias": False, "name": name}
+            options = {
+                "padding": padding,
+                "kernel_init": bilinear_kernel,
+                "use_bias": False,
+                "name": name,
+            }
             return ConvTranspose(self.num_classes, (2 * factor,) * 2, (factor,) * 2, **options)(x)
 
         x = score(x, "score_fr")

@@ -78,16 +78,13 @@ class ConvTranspose(nn.Module):
     """Learned up-sampling, see `zoo.ops.conv_transpose`; by default U-Net's up-convolution.
 
     The initial variance is 2 over the inputs that an output sees, c * kh * kw / (stride * stride).
-    With `bilinear` it starts as the interpolation of each channel by itself, which a kernel of
-    twice the stride gives away from borders: Shelhamer et al., "Fully Convolutional Networks for
-    Semantic Segmentation", TPAMI 2017, Sec. 4.3.
     """
 
     features: int
     kernel_size: tuple[int, int] = (2, 2)
     strides: tuple[int, int] = (2, 2)
     padding: str = "SAME"
-    bilinear: bool = False
+    kernel_init: Callable | None = None  # Of [kh, kw, features, c]; None is as above.
     use_bias: bool = True
     dtype: str = "float32"  # Of the computation; parameters are float32.
 
@@ -96,7 +93,7 @@ class ConvTranspose(nn.Module):
         """[b, h, w, c] -> [b, h', w', features], h' = h * stride with padding "SAME"."""
         c, (kh, kw), (sh, sw) = x.shape[-1], self.kernel_size, self.strides
         deviation = (2 * sh * sw / (c * kh * kw)) ** 0.5
-        init = bilinear_kernel if self.bilinear else nn.initializers.normal(deviation)
+        init = self.kernel_init or nn.initializers.normal(deviation)
         kernel = self.param("kernel", init, (kh, kw, self.features, c), jnp.float32)
         x = conv_transpose(x.astype(self.dtype), kernel, self.strides, self.padding)
         if not self.use_bias:
@@ -106,7 +103,11 @@ class ConvTranspose(nn.Module):
 
 
 def bilinear_kernel(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """An initializer [kh, kw, out, in]: a tent over each channel's own place; the key is unused."""
+    """An initializer [kh, kw, out, in]: each channel's own interpolation; the key is unused.
+
+    It is, away from borders, where the kernel is of twice the stride: Shelhamer et al., "Fully
+    Convolutional Networks for Semantic Segmentation", TPAMI 2017, Sec. 4.3.
+    """
     tents = []
     for k in shape[:2]:
         factor = (k + 1) // 2

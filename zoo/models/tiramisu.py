@@ -13,13 +13,16 @@ else, on CPU, compute all of them at once, or keep the forward pass's.
 """
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, check, pad_up
+from zoo.models.layers import FIELDS, ConvTranspose, check, pad_up
+from zoo.ops.convolution import convolution
 from zoo.ops.pool import max_pool_2x2
 
 he_uniform = nn.initializers.he_uniform()
@@ -55,35 +58,33 @@ def _measure(mode: Mode, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, mode.across(jnp.square(away).mean(axes, keepdims=True))
 
 
-def _layer(mode: Mode, maps: Maps, p: dict[str, jax.Array], key) -> jax.Array:
-    """Batch norm, ReLU, convolution, dropout (none without a key): [b, h, w, features]."""
+def _layer(mode: Mode, maps: Maps, p: dict[str, jax.Array], kept) -> jax.Array:
+    """Batch norm, ReLU, convolution, dropout of what is not kept: [b, h, w, features]."""
     x, mean, var = maps
     gain = p["scale"] * jax.lax.rsqrt(var + 1e-4)
     y = nn.relu(x * gain + (p["shift"] - mean * gain)).astype(x.dtype)
     kernel, names = p["kernel"].astype(x.dtype), ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(y, kernel, (1, 1), "SAME", dimension_numbers=names)
-    y, keep = y + p["bias"].astype(x.dtype), 1 - mode.dropout_rate
-    if key is None:
-        return y
-    return jnp.where(jax.random.bernoulli(key, keep, y.shape), y / keep, 0).astype(x.dtype)
+    y = convolution(y, kernel, (1, 1), "SAME", dimension_numbers=names)
+    y = y + p["bias"].astype(x.dtype)
+    return y if kept is None else jnp.where(kept, y / (1 - mode.dropout_rate), 0).astype(x.dtype)
 
 
 def _layer_backward(mode: Mode, inputs: tuple, ct: jax.Array) -> tuple:
-    maps, p, key = inputs
+    maps, p, kept = inputs
     maps = maps[0] + 0 * ct[0, 0, 0, 0], *maps[1:]  # Not before the cotangent is there.
-    return *jax.vjp(lambda *inputs: _layer(mode, *inputs, key), maps, p)[1](ct), None
+    return *jax.vjp(lambda *inputs: _layer(mode, *inputs, kept), maps, p)[1](ct), None
 
 
 _recomputed_layer = jax.custom_vjp(_layer, nondiff_argnums=(0,))
 _recomputed_layer.defvjp(lambda mode, *inputs: (_layer(mode, *inputs), inputs), _layer_backward)
 
 
-def _grow(mode: Mode, maps: Maps, layers: list, keys: list, running: list) -> Maps:
+def _grow(mode: Mode, maps: Maps, layers: list, kept: list, running: list) -> Maps:
     """The maps and, behind them, those that each layer makes of all before it."""
     (x, mean, var), c, g = maps, maps[0].shape[-1], layers[0]["bias"].size
     x = jnp.pad(x, (*3 * [(0, 0)], (0, g * len(layers))))
-    for p, key, known in zip(layers, keys, running, strict=True):
-        new = _layer(mode, (x[..., :c], mean, var), p, key)
+    for p, keep, known in zip(layers, kept, running, strict=True):
+        new = _layer(mode, (x[..., :c], mean, var), p, keep)
         known = _measure(mode, new) if mode.measured else known
         mean, var = (jnp.concatenate(pair, -1) for pair in zip((mean, var), known, strict=True))
         x, c = x.at[..., c : c + g].set(new), c + g
@@ -91,16 +92,16 @@ def _grow(mode: Mode, maps: Maps, layers: list, keys: list, running: list) -> Ma
 
 
 def _grow_backward(mode: Mode, saved: tuple, ct: Maps) -> tuple:
-    maps, layers, keys = saved
+    maps, layers, kept = saved
     x, (b, h, w, end), g, gradients = maps[0], maps[0].shape, layers[0]["bias"].size, []
     rows, columns = mode.size
-    for p, key in zip(reversed(layers), reversed(keys), strict=True):
+    for p, keep in zip(reversed(layers), reversed(kept), strict=True):
         c = end - g
         # All that reads the new maps is done: add the gradient of their statistics (`_measure`).
         away = x[:, :rows, :columns, c:end].astype(jnp.float32) - maps[1][..., c:end]
         due = mode.across(ct[1][..., c:end]) + 2 * away * mode.across(ct[2][..., c:end])
         due = jnp.pad(due / (b * rows * columns), ((0, 0), (0, h - rows), (0, w - columns), (0, 0)))
-        inputs = tuple(v[..., :c] for v in maps), p, key
+        inputs = tuple(v[..., :c] for v in maps), p, keep
         more, dp, _ = _layer_backward(mode, inputs, ct[0][..., c:end] + due.astype(x.dtype))
         ct = tuple(v.at[..., :c].add(dv) for v, dv in zip(ct, more, strict=True))
         gradients.insert(0, dp)
@@ -112,6 +113,13 @@ _grow_in_training = jax.custom_vjp(_grow, nondiff_argnums=(0,))
 _grow_in_training.defvjp(
     lambda mode, *inputs: (maps := _grow(mode, *inputs), (maps, *inputs[1:3])), _grow_backward
 )
+
+
+def _draw(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """What dropout keeps, each by 16 random bits: `bernoulli` takes 32 and 3.5 times as long."""
+    size = math.prod(shape)
+    bits = jax.lax.bitcast_convert_type(jax.random.bits(key, (-(-size // 2),)), jnp.uint16)
+    return bits.reshape(-1)[:size].reshape(shape) < np.uint16(min((1 - rate) * 2**16, 2**16 - 1))
 
 
 class Layer(nn.Module):
@@ -148,8 +156,11 @@ class DenseBlock(nn.Module):
             maps = tuple(jnp.concatenate(pair, -1) for pair in zip(skip, maps, strict=True))
         before = maps[0].shape[-1] - c
         layers = [Layer((3, 3, before + n, g), name=f"layer_{i}")() for i, n in enumerate(parts)]
-        keys = [self.make_rng("dropout") if mode.dropout_rate else None for _ in layers]
-        maps = (_grow_in_training if mode.train else _grow)(mode, maps, layers, keys, running)
+        kept, rate = [None] * self.depth, mode.dropout_rate
+        if rate:
+            kept = _draw(self.make_rng("dropout"), rate, (*x.shape[:3], self.depth * g))
+            kept = jnp.split(kept, self.depth, -1)
+        maps = (_grow_in_training if mode.train else _grow)(mode, maps, layers, kept, running)
         if mode.train and not self.is_initializing():
             for average, new in zip(averages, maps[1:], strict=True):
                 average.value += 0.1 * (new[0, 0, 0, before:] - average.value)
@@ -211,15 +222,16 @@ class FCDenseNet(nn.Module):
         *levels, lowest = range(len(self.blocks))
         for level in levels:
             skips.append(block(level, "down", x))
-            c, key = skips[-1][0].shape[-1], self.make_rng("dropout") if rate else None
-            p = Layer((1, 1, c, c), name=f"transition_down_{level}")()
-            x = max_pool_2x2(_recomputed_layer(mode, skips[-1], p, key))
+            shape = skips[-1][0].shape
+            p = Layer((1, 1, *2 * shape[-1:]), name=f"transition_down_{level}")()
+            kept = _draw(self.make_rng("dropout"), rate, shape) if rate else None
+            x = max_pool_2x2(_recomputed_layer(mode, skips[-1], p, kept))
         maps = block(lowest, "down", x)
         for level in reversed(levels):
             # A block's new channels alone go up. A row and a column too many come, and are cut.
             x = maps[0][..., -self.growth_rate * self.blocks[level + 1] :]
-            up = {"transpose_kernel": True, "name": f"transition_up_{level}"} | options
-            x = nn.ConvTranspose(x.shape[-1], (3, 3), (2, 2), "VALID", **up)(x)[:, :-1, :-1]
+            up = {"padding": "VALID", "name": f"transition_up_{level}"} | options
+            x = ConvTranspose(x.shape[-1], (3, 3), **up)(x)[:, :-1, :-1]
             maps = block(level, "up", x, skips[level])
         # float32, or bfloat16 would round the logits to 8 bits.
         head = nn.Conv(self.num_classes, (1, 1), kernel_init=he_uniform, name="head")

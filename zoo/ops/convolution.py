@@ -40,10 +40,10 @@ def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
     if any(v not in (None, 1, (1, 1)) for v in others) or len(specs) > 1:
         return False
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
-    gradient = b * h * w * out
-    if x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9 or gradient * c < _PAYS:
+    if x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9 or b * h * w * c * out < _PAYS:
         return False
-    return b <= 4 or gradient >= 2**21  # XLA's is fast where 8 images have a small one.
+    # XLA's is faster the more images there are, this one the more one side of the kernel is narrow.
+    return b * min(c, out) <= 2 * max(c, out)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -61,19 +61,50 @@ def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
 
 
 def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
-    (b, h, w, c), (kh, kw, _, out), ((above, below), sides) = x.shape, kernel.shape, pads
-    h, w = h + above + below - kh + 1, w + sum(sides) - kw + 1
-    rows = -(-h // (blocks := -(-h // max(1, _BLOCK // (b * w)))))
-    edges = (0, 0, 0), (above, below + blocks * rows - h, 0), (*sides, 0), (0, 0, 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
-    places = [(i, j, kernel[i, j].astype(jnp.float32)) for i in range(kh) for j in range(kw)]
+    """Linear in the kernel; read backwards, each block of rows is one product of matrices.
 
-    # Cut out again in the backward pass, or the loop would keep each block kh * kw times.
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def block(top: jax.Array) -> jax.Array:
-        near = lax.dynamic_slice_in_dim(x, top, rows + kh - 1, axis=1).astype(jnp.float32)
-        cuts = ((near[:, i : i + rows, j : j + w].reshape(-1, c), part) for i, j, part in places)
-        return sum(cut @ part for cut, part in cuts).astype(x.dtype)
+    Shifted to all places of the kernel, by rows before the loop and by columns in it, is what has
+    fewer channels: the image, or what comes out.
+    """
+    h, w, c = x.shape[1:]
+    (kh, kw, _, out), ((above, below), (left, right)) = kernel.shape, pads
+    height, width = h + above + below - kh + 1, w + left + right - kw + 1
+    rows, columns = [above - i for i in range(kh)], [left - j for j in range(kw)]
+    flat = kernel.astype(jnp.float32).transpose(1, 0, 2, 3)
 
-    y = lax.map(block, rows * jnp.arange(blocks)).reshape(blocks, b, rows, w, out)
-    return jnp.moveaxis(y, 0, 1).reshape(b, -1, w, out)[:, :h]
+    def by_blocks(block, x: jax.Array) -> jax.Array:
+        """Maps [b, h, w, channels] some rows at a time."""
+        n = x.shape[0] * x.shape[1]
+        least = -(-n // max(1, _BLOCK // x.shape[2]))
+        blocks = next(m for m in range(least, n + 1) if n % m == 0)
+        # Made again in the backward pass, or the loop would keep what each block made.
+        y = lax.map(jax.checkpoint(block, prevent_cse=False), x.reshape(blocks, -1, *x.shape[2:]))
+        return y.reshape(*x.shape[:2], *y.shape[2:])
+
+    if c < out:
+        flat = flat.reshape(-1, out)
+
+        def block(tall: jax.Array) -> jax.Array:
+            tall = jnp.moveaxis(tall.astype(jnp.float32), -1, 0)
+            near = jnp.concatenate([_shift(tall, 2, left, width) for left in columns])
+            return jnp.einsum("krw,ko->rwo", near, flat).astype(x.dtype)
+
+        tall = jnp.concatenate([_shift(x, 1, above, height) for above in rows], -1)
+        return by_blocks(block, tall)
+    flat = flat.transpose(0, 1, 3, 2).reshape(-1, c)
+
+    def block(x: jax.Array) -> jax.Array:
+        y = jnp.einsum("kc,rwc->krw", flat, x.astype(jnp.float32))
+        parts = zip(lax.split(y, [kh * out] * kw), columns, strict=True)
+        return jnp.moveaxis(sum(_shift(y, 2, left, width) for y, left in parts), 0, -1)
+
+    parts = lax.split(by_blocks(block, x), [out] * kh, axis=3)
+    y = sum(_shift(y, 1, above, height) for y, above in zip(parts, rows, strict=True))
+    return y.astype(x.dtype)
+
+
+def _shift(x: jax.Array, axis: int, before: int, size: int) -> jax.Array:
+    """`before` zeros, and then x, cut or with zeros behind to `size`."""
+    edges = [(0, 0, 0)] * x.ndim
+    edges[axis] = before, size - x.shape[axis] - before, 0
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)

@@ -115,8 +115,8 @@ def conv_transpose(
     # All of every copy, then cut: XLA on CPU aborts the process where an end is shorter than that
     # (kernel 2, stride 2, padding 1 beside kernel 4, stride 3, padding 2; jax 0.10.2).
     whole = [(k - 1) * d for k, d in zip(kernel.shape, dilation, strict=False)]
-    even = all(k in (s, 2 * s) for k, s in zip(kernel.shape, strides, strict=False))
-    if even and dilation == (1, 1) and all(p[1] <= k for p, k in zip(pads, whole, strict=True)):
+    near = all(s <= k <= 2 * s for k, s in zip(kernel.shape, strides, strict=False))
+    if near and dilation == (1, 1) and all(p[1] <= k for p, k in zip(pads, whole, strict=True)):
         x = _tiles(x, kernel, strides)
     else:
         x = jax.lax.conv_general_dilated(
@@ -155,13 +155,15 @@ def _ends(n: int, k: int, stride: int, dilation: int, cut: int | str, more: int 
 
 
 def _tiles(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    """Copies of one or two strides: each tile is a dense layer of the pixels whose copies meet.
+    """Copies of one to two strides: each tile is a dense layer of the pixels whose copies meet.
 
     The zeros between pixels cost XLA most: of 7x7x21 to 224 px (stride 32, kernel 64), value and
     gradients take a tenth of the convolution's processor time (CPU, jax 0.10.2).
     """
     (kh, kw, out, c), (sh, sw) = kernel.shape, strides
-    m, n = kh // sh, kw // sw
+    m, n = -(-kh // sh), -(-kw // sw)
+    beyond = m * sh - kh, n * sw - kw
+    kernel = jnp.pad(kernel, ((0, beyond[0]), (0, beyond[1]), (0, 0), (0, 0)))
     x = jnp.pad(x, ((0, 0), (m - 1, m - 1), (n - 1, n - 1), (0, 0)))
     b, h, w = x.shape[0], x.shape[1] - m + 1, x.shape[2] - n + 1
     near = jnp.concatenate([x[:, i : i + h, j : j + w] for i in range(m) for j in range(n)], -1)
@@ -169,7 +171,7 @@ def _tiles(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Arr
     kernel = kernel.reshape(m, sh, n, sw, out, c)[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4)
     x = near @ kernel.reshape(m * n * c, -1).astype(x.dtype)
     x = x.reshape(b, h, w, sh, sw, out).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h * sh, w * sw, out)
+    return x.reshape(b, h * sh, w * sw, out)[:, : h * sh - beyond[0], : w * sw - beyond[1]]
 
 
 def _check(name: str, x: jax.Array, factor: int) -> None:
