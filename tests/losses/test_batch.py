@@ -4,46 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
 
-from zoo.losses.batch import batch_all_triplet, batch_hard_triplet, batch_semi_hard_triplet
+from batch_triplets import LOSSES, B, D, assert_equal, compiled, each_loss, example, run
+from zoo.losses.batch import batch_all_triplet
 from zoo.losses.masks import num_triplets, triplet_mask
 from zoo.losses.reduce import mean
 from zoo.ops.distance import pairwise_squared_distance, safe_sqrt
 
-LOSSES = {
-    "all": batch_all_triplet,
-    "hard": batch_hard_triplet,
-    "soft": functools.partial(batch_hard_triplet, soft=True),
-    "semi": batch_semi_hard_triplet,
-}
 LOW, HIGH = np.iinfo(np.int32).min, np.iinfo(np.int32).max
-B, D = 20, 4
-each_loss = pytest.mark.parametrize("name", LOSSES)
 each_distance = pytest.mark.parametrize("squared", [False, True], ids=["plain", "squared"])
-
-
-@functools.cache
-def compiled(name, squared=False, margin=0.5):
-    """Value and gradient; one program for all the tests of a shape."""
-
-    def loss(x, labels, valid):
-        return mean(*LOSSES[name](x, labels, margin=margin, squared=squared, valid=valid))
-
-    return jax.jit(jax.value_and_grad(loss))
-
-
-def run(name, x, labels, valid=None, **options):
-    valid = np.ones(len(labels), bool) if valid is None else valid
-    return compiled(name, **options)(x, np.asarray(labels, np.int32), valid)
-
-
-def example(seed=0, b=B, d=D):
-    """Embeddings in clusters, so that triplets of every kind occur, classes of uneven size."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(-3, 3, b).astype(np.int32)
-    x = rng.normal(size=(6, d))[labels] + rng.normal(size=(b, d))
-    return x.astype(np.float32), labels
 
 
 def loop(name, x, labels, valid=None, squared=False, margin=0.5):
@@ -87,14 +56,6 @@ def loop(name, x, labels, valid=None, squared=False, margin=0.5):
     return (total / count, gradient / count) if count else (0.0, gradient)
 
 
-def assert_equal(got, want, tolerance=1e-5):
-    """ "Equal to t" of DESIGN; both finite."""
-    for mine, theirs in zip(got, want, strict=True):
-        mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
-        assert np.isfinite(mine).all()
-        assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
-
-
 @each_distance
 @each_loss
 def test_matches_the_loop(name, squared):
@@ -134,27 +95,6 @@ def test_values_and_weights_are_each_anchors_sum_and_count(variant):
         np.testing.assert_allclose(values[a], t[t > 0].sum(), rtol=1e-5, atol=1e-6)
         assert weights[a] == (t > 0).sum()
     assert 0 < weights.sum() < num_triplets(labels)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["all", "hard"])
-def test_a_partition_of_the_anchors_adds_up(name):
-    x, labels = example()
-    valid = np.arange(B) % 7 != 3
-    want = compiled(name)(x, labels, valid)
-
-    @jax.jit
-    @jax.value_and_grad
-    def parts(x):
-        order = np.random.default_rng(0).permutation(B).astype(np.int32)
-        pieces = [
-            LOSSES[name](x, labels, margin=0.5, valid=valid, anchors=piece)
-            for piece in np.split(order, [3, 4, 11])
-        ]
-        assert [len(values) for values, _ in pieces] == [3, 1, 7, 9]
-        return mean(*map(jnp.concatenate, zip(*pieces, strict=True)))
-
-    assert_equal(parts(x), want, 2e-6)
 
 
 @each_loss
@@ -328,55 +268,6 @@ def test_matches_pytorch_metric_learning(peer, name):
         want.backward()
         got = run(name, x, labels, margin=margin)
         assert_equal(got, (want.item(), theirs.grad.numpy()))
-
-
-def on_eight(name):
-    """Value and gradient, each device with its eighth of the batch and of the anchors."""
-    mesh = jax.make_mesh((8,), ("devices",), axis_types=(AxisType.Auto,))
-
-    def step(x, labels, valid):
-        def sums(x):
-            together = functools.partial(jax.lax.all_gather, axis_name="devices", tiled=True)
-            anchors = jax.lax.axis_index("devices") * len(x) + jnp.arange(len(x))
-            values, weights = LOSSES[name](
-                together(x), together(labels), margin=0.5, valid=together(valid), anchors=anchors
-            )
-            return values.sum(), weights.sum()
-
-        value, pull, weight = jax.vjp(sums, x, has_aux=True)
-        weight = jax.lax.psum(weight, "devices")
-        return jax.lax.psum(value, "devices") / weight, pull(jnp.ones(()) / weight)[0]
-
-    rows, whole = PartitionSpec("devices"), PartitionSpec()
-    return jax.jit(
-        jax.shard_map(
-            step, mesh=mesh, in_specs=(rows,) * 3, out_specs=(whole, rows), check_vma=False
-        )
-    )
-
-
-@each_loss
-def test_eight_devices_are_one(name):
-    rng = np.random.default_rng(0)
-    x, labels = example(b=64, d=6)
-    labels[:16] = 1  # Two devices hold this class alone.
-    valid = rng.random(64) < 0.8
-    valid[-8:] = False  # And the last nothing but padding.
-    x[~valid] = np.nan
-    assert_equal(on_eight(name)(x, labels, valid), run(name, x, labels, valid))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["all", "hard"])
-def test_memory_falls_with_the_devices(name):
-    shapes = [jax.ShapeDtypeStruct(*s) for s in (((4096, 16), "f4"), ((4096,), "i4"))]
-    shapes.append(jax.ShapeDtypeStruct((4096,), bool))
-    one, eighth = (
-        f.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
-        for f in (compiled(name), on_eight(name))
-    )
-    assert one <= 400 * 2**20
-    assert eighth <= one / 6
 
 
 @pytest.mark.parametrize(

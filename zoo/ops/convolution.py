@@ -1,7 +1,7 @@
 """A convolution whose gradient by the kernel is fast on large maps, on CPU too.
 
-XLA's CPU backend writes that gradient with a window of the whole map, at a quarter of the speed of
-what stands here, products of matrices by blocks of rows (experiments/bench/NOTES.md).
+XLA's CPU backend writes that gradient with a window of the whole map. What stands here, a product
+of matrices for each block of rows, takes a tenth to a half of it (experiments/bench/NOTES.md).
 """
 
 import functools
@@ -42,8 +42,7 @@ def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
     if x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9 or b * h * w * c * out < _PAYS:
         return False
-    # XLA's is faster the more images there are, this one the more one side of the kernel is narrow.
-    return b * min(c, out) <= 2 * max(c, out)
+    return b * out <= 2 * c  # XLA's gains by more images, this one where less comes out than in.
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -63,48 +62,27 @@ def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
 def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
     """Linear in the kernel; read backwards, each block of rows is one product of matrices.
 
-    Shifted to all places of the kernel, by rows before the loop and by columns in it, is what has
-    fewer channels: the image, or what comes out.
+    What comes out is shifted to all places of the kernel, by columns in the loop, by rows behind.
     """
-    h, w, c = x.shape[1:]
-    (kh, kw, _, out), ((above, below), (left, right)) = kernel.shape, pads
-    height, width = h + above + below - kh + 1, w + left + right - kw + 1
-    rows, columns = [above - i for i in range(kh)], [left - j for j in range(kw)]
-    flat = kernel.astype(jnp.float32).transpose(1, 0, 2, 3)
+    (b, h, w, c), (kh, kw, _, out), ((above, below), (left, right)) = x.shape, kernel.shape, pads
+    least = -(-b * h // max(1, _BLOCK // w))
+    blocks = next(n for n in range(least, b * h + 1) if b * h % n == 0)
+    kernel = kernel.astype(jnp.float32).transpose(1, 0, 3, 2).reshape(-1, c)
 
-    def by_blocks(block, x: jax.Array) -> jax.Array:
-        """Maps [b, h, w, channels] some rows at a time."""
-        n = x.shape[0] * x.shape[1]
-        least = -(-n // max(1, _BLOCK // x.shape[2]))
-        blocks = next(m for m in range(least, n + 1) if n % m == 0)
-        # Made again in the backward pass, or the loop would keep what each block made.
-        y = lax.map(jax.checkpoint(block, prevent_cse=False), x.reshape(blocks, -1, *x.shape[2:]))
-        return y.reshape(*x.shape[:2], *y.shape[2:])
+    def summed(parts: list[jax.Array], axis: int, before: int, size: int) -> jax.Array:
+        """The i-th after `before - i` zeros, cut or filled to `size`."""
+        edges = [[(0, 0, 0)] * parts[0].ndim for _ in parts]
+        for i, part in enumerate(parts):
+            edges[i][axis] = before - i, size - part.shape[axis] - before + i, 0
+        return sum(lax.pad(part, 0.0, edge) for part, edge in zip(parts, edges, strict=True))
 
-    if c < out:
-        flat = flat.reshape(-1, out)
-
-        def block(tall: jax.Array) -> jax.Array:
-            tall = jnp.moveaxis(tall.astype(jnp.float32), -1, 0)
-            near = jnp.concatenate([_shift(tall, 2, left, width) for left in columns])
-            return jnp.einsum("krw,ko->rwo", near, flat).astype(x.dtype)
-
-        tall = jnp.concatenate([_shift(x, 1, above, height) for above in rows], -1)
-        return by_blocks(block, tall)
-    flat = flat.transpose(0, 1, 3, 2).reshape(-1, c)
-
+    # Made again in the backward pass, or the loop would keep what each block made.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def block(x: jax.Array) -> jax.Array:
-        y = jnp.einsum("kc,rwc->krw", flat, x.astype(jnp.float32))
-        parts = zip(lax.split(y, [kh * out] * kw), columns, strict=True)
-        return jnp.moveaxis(sum(_shift(y, 2, left, width) for y, left in parts), 0, -1)
+        y = jnp.einsum("kc,rwc->krw", kernel, x.astype(jnp.float32))
+        y = summed(lax.split(y, [kh * out] * kw), 2, left, w + left + right - kw + 1)
+        return jnp.moveaxis(y, 0, -1)
 
-    parts = lax.split(by_blocks(block, x), [out] * kh, axis=3)
-    y = sum(_shift(y, 1, above, height) for y, above in zip(parts, rows, strict=True))
+    y = lax.map(block, x.reshape(blocks, -1, w, c)).reshape(b, h, -1, kh * out)
+    y = summed(lax.split(y, [out] * kh, axis=3), 1, above, h + above + below - kh + 1)
     return y.astype(x.dtype)
-
-
-def _shift(x: jax.Array, axis: int, before: int, size: int) -> jax.Array:
-    """`before` zeros, and then x, cut or with zeros behind to `size`."""
-    edges = [(0, 0, 0)] * x.ndim
-    edges[axis] = before, size - x.shape[axis] - before, 0
-    return lax.pad(x, jnp.zeros((), x.dtype), edges)

@@ -1,34 +1,18 @@
 """The page in a browser: pictures are dropped on it, and what it shows is looked at."""
 
 import base64
-import importlib.util
 import os
-import pathlib
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from serving import embedded, running, trained
 from zoo.data.images import read_mask, write_rgb
 from zoo.infer import embed_files, load_run, predict
 
-TESTS = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-embedded, trained, servers = (
-    load("infer/embedded"),
-    load("infer/trained"),
-    load("experiments/serve/test_server"),
-)
 # Drops files as a hand would.
 DROP = """([selector, nth, files]) => {
     const data = new DataTransfer();
@@ -95,7 +79,7 @@ def test_a_dropped_picture_gets_its_overlay(playwright, browser, tmp_path):
     rgb = scene(tmp_path / "scene.png")
     (tmp_path / "text.jpg").write_text("no picture")
     want = predict(run.model, run.variables, rgb, preprocess=run.preprocess)
-    with servers.running(run) as url:
+    with running(run) as url:
         for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
             keep(page, f"empty_{width}_{scheme}")
@@ -138,7 +122,7 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
         grey = np.random.default_rng(n).integers(0, 256, (8, 8), np.uint8)
         Image.fromarray(grey).save(tmp_path / "pictures" / f"glyph_{n}.png")
     files, _ = embed_files(run, [tmp_path / "pictures"], tmp_path / "gallery.npz")
-    with servers.running(run, tmp_path / "gallery.npz") as url:
+    with running(run, tmp_path / "gallery.npz") as url:
         for width, scheme in ((1280, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
             # By the keyboard's way: the input of the zone that has the focus.

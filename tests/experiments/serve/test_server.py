@@ -1,10 +1,5 @@
 """The server as a script or a browser meets it: over a socket, by another library's client."""
 
-import base64
-import concurrent.futures
-import contextlib
-import gc
-import importlib.util
 import io
 import pathlib
 import signal
@@ -12,55 +7,26 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import zlib
 
-import jax
 import numpy as np
 import pytest
 import requests
-import uvicorn
 from PIL import Image
 
 from experiments.serve import main
 from experiments.serve import server as served
+from serving import RNG, by_hand, embedded, ids_of, png, post, running, segmenting
 from zoo.data.images import write_rgb
 from zoo.infer import embed_files, load_run, predict, verify
 
 ROOT = pathlib.Path(__file__).parents[3]
-RNG = np.random.default_rng(0)
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "infer" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-embedded, trained = load("embedded"), load("trained")
-
-
-@contextlib.contextmanager
-def running(*args):
-    """Where an application of `experiments.serve` answers, until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(served.application(*args), log_level="critical"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "shapes"
-    trained.write(path)
-    return load_run(path)
+    return segmenting(tmp_path_factory.mktemp("runs") / "shapes")
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +48,6 @@ def encoder(tmp_path_factory):
     return run, folder / "gallery.npz", paths, points
 
 
-def png(size=(13, 18), mode="RGB", **options):
-    file = io.BytesIO()
-    shape = (*size, 3) if mode == "RGB" else size
-    Image.fromarray(RNG.integers(0, 256, shape, np.uint8)).save(file, "PNG", **options)
-    return file.getvalue()
-
-
 def huge_png(side):
     """A whole PNG of side x side black pixels, 1 bit each, in few bytes."""
 
@@ -100,27 +59,6 @@ def huge_png(side):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes((1 + side // 8) * side), 1)
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def post(url, **files):
-    return requests.post(url, files=files, timeout=120)
-
-
-def ids_of(answer):
-    assert answer.status_code == 200, answer.text
-    return read_mask_bytes(base64.b64decode(answer.json()["ids_png"]))
-
-
-def read_mask_bytes(data):
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.mode == "P"
-        return np.asarray(image), image.getpalette()[:9]
-
-
-def by_hand(run, image):
-    """Class ids: the model's largest logit, of the picture as training would see it."""
-    x = (image.astype(np.float32) / 255 - 0.5) / 0.25
-    return np.asarray(jax.jit(run.model.apply)(run.variables, x[None])[0]).argmax(-1)
 
 
 def test_segments_as_the_model_does(run, url):
@@ -185,76 +123,6 @@ def test_other_refusals_are_json_too(url):
     ):
         assert answer.status_code == status, answer.text
         assert list(answer.json()) == ["error"] and answer.json()["error"].startswith(words)
-
-
-def test_500_requests_at_once(run):
-    """Each is answered or refused; those that came together are answered like single ones."""
-    data = [png() for _ in range(5)]
-    want = [by_hand(run, np.asarray(Image.open(io.BytesIO(d)))) for d in data]
-    with running(run) as url, concurrent.futures.ThreadPoolExecutor(500) as pool:
-        ids_of(post(f"{url}/api/segment", picture=("a.png", data[0])))
-        together = threading.Barrier(500)
-
-        def one(n):
-            together.wait()
-            return post(f"{url}/api/segment", picture=("a.png", data[n % 5]))
-
-        answers = list(pool.map(one, range(500)))
-        assert {a.status_code for a in answers} == {200, 503}
-        for n, answer in enumerate(answers):
-            if answer.status_code == 200:
-                np.testing.assert_array_equal(ids_of(answer)[0], want[n % 5])
-            else:
-                assert answer.json() == {"error": "64 requests wait; try again."}
-                assert answer.headers["Retry-After"] == "1"
-        assert sum(a.status_code == 200 for a in answers) >= served.WAITING
-        ids_of(post(f"{url}/api/segment", picture=("a.png", data[0])))
-
-
-def test_pictures_of_one_size_go_together(run, monkeypatch):
-    seen, whole = [], threading.Event()
-
-    def watched(model, variables, images, **options):
-        seen.append((threading.current_thread().name, images.shape))
-        if len(seen) == 1:
-            whole.wait(60)  # Until the others wait.
-        return predict(model, variables, images, **options)
-
-    monkeypatch.setattr(served, "predict", watched)
-    data = [png() for _ in range(4)] + [png((18, 13))]
-    with running(run) as url, concurrent.futures.ThreadPoolExecutor(9) as pool:
-        asked = [pool.submit(post, f"{url}/api/segment", picture=("a.png", data[0]))]
-        while not seen:
-            time.sleep(0.01)
-        asked += [pool.submit(post, f"{url}/api/segment", picture=("a.png", d)) for d in data[:4]]
-        time.sleep(1)
-        asked.append(pool.submit(post, f"{url}/api/segment", picture=("a.png", data[4])))
-        asked.append(pool.submit(post, f"{url}/api/segment", picture=("a.png", b"bad")))
-        time.sleep(0.5)
-        whole.set()
-        answers = [one.result() for one in asked]
-    assert [shape for _, shape in seen] == [(1, 13, 18, 3), (4, 13, 18, 3), (1, 18, 13, 3)]
-    assert len({name for name, _ in seen}) == 1
-    for answer, d in zip(answers[:-1], [data[0], *data], strict=True):
-        image = np.asarray(Image.open(io.BytesIO(d)))
-        np.testing.assert_array_equal(ids_of(answer)[0], by_hand(run, image))
-    assert answers[-1].status_code == 415
-
-
-# Starlette leaves half an upload to the collector, which closes it; Python 3.13 tells of that.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_closed_connection_harms_nobody(url):
-    host, port = url.removeprefix("http://").split(":")
-    body = requests.Request("POST", url, files={"picture": ("a.png", png())}).prepare()
-    head = f"POST /api/segment HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body.body)}\r\n"
-    head = f"{head}Content-Type: {body.headers['Content-Type']}\r\n\r\n".encode()
-    for n in range(40):  # More than wait: half of them before the picture is whole.
-        with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(head + body.body[: -50 if n % 2 else None])
-    deadline = time.monotonic() + 60
-    while post(f"{url}/api/segment", picture=("a.png", png())).status_code != 200:
-        assert time.monotonic() < deadline
-    gc.collect()
 
 
 def test_api_is_described(url, encoder):
