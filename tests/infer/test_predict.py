@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from zoo.data.images import Preprocess
-from zoo.infer.predict import _logits, check_tiling, logit_strips, predict, predict_logits
+from zoo.infer.predict import _program, check_tiling, logit_strips, predict, predict_logits
 from zoo.models.unet import UNet
 
 RNG = np.random.default_rng(0)
@@ -175,12 +175,13 @@ def test_memory_is_that_of_a_strip_of_tiles():
 
 def test_one_compilation_for_all_tiles():
     model = OneHot(num_classes=4)
-    before = _logits._cache_size()
+    program = _program(model, False, None)
+    before = program._cache_size()
     image = RNG.integers(0, 4, (100, 90, 1), dtype=np.uint8)
     for _ in range(2):
         predict(model, {}, image, preprocess=AS_IS, tile=16, overlap=5)
     predict(model, {}, image[:77, :60], preprocess=AS_IS, tile=16)
-    assert _logits._cache_size() == before + 1
+    assert program._cache_size() == before + 1
 
 
 def test_wrong_input_is_refused():

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from zoo.data.checks import require
+
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
@@ -32,13 +34,10 @@ class Augment:
     gain: float = 0.0  # Each channel by a factor of its own, 1 - gain .. 1 + gain.
 
     def __post_init__(self):
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"data.augment.scale must be 0 < low <= high; got {self.scale}.")
-        most = dict.fromkeys(("rotate", "shear", "shift", "elastic_sigma"), math.inf)
-        most |= dict.fromkeys(("brightness", "contrast", "saturation", "gain"), 1)
-        for name, high in most.items():
-            if not 0 <= (got := getattr(self, name)) <= high:
-                raise ValueError(f"data.augment.{name} must lie in 0..{high}; got {got}.")
+        check = functools.partial(require, self, "data.augment.")
+        check(("scale",), "0 < low <= high", lambda v: len(v) == 2 and 0 < v[0] <= v[1])
+        check(("rotate", "shear", "shift", "elastic_sigma"), "at least 0", lambda v: v >= 0)
+        check(("brightness", "contrast", "saturation", "gain"), "in 0..1", lambda v: 0 <= v <= 1)
 
 
 def augment(

@@ -7,7 +7,7 @@ order. A source is a sequence of {"image", "label", "name"} with an `info`, as `
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -105,8 +105,8 @@ def padded_batches(
     examples = grain.MapDataset.source(source).map(prepare)
     examples = _read_ahead(examples, threads, max(batch_size, threads))
     block, void = slice(mine.start * rows, (mine.start + 1) * rows), source.info.ignore_label
-    runs = _runs(examples, batch_size)
-    return (_filled(together[block], rows, together[0], void) for together in runs)
+    alike = runs(examples, batch_size, key=lambda e: [array.shape for array in e.values()])
+    return (_filled(together[block], rows, together[0], void) for together in alike)
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -144,9 +144,9 @@ def stacked(examples: Sequence[Mapping]) -> Batch:
     return {**batch, "label": batch["label"].astype(np.int32), "weight": weights}
 
 
-def _runs(examples: Iterator[dict], most: int) -> Iterator[list[dict]]:
-    """Lists of at most `most` consecutive examples of one size."""
-    for _, run in itertools.groupby(examples, lambda e: [array.shape for array in e.values()]):
+def runs(items: Iterable, most: int, *, key: Callable) -> Iterator[list]:
+    """Lists of at most `most` consecutive items of one key, such as their size."""
+    for _, run in itertools.groupby(items, key):
         while together := list(itertools.islice(run, most)):
             yield together
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from zoo.data.checks import explained
 from zoo.data.info import Info
 from zoo.data.prepare import Builder, quiet
 
@@ -43,11 +44,8 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
         check_known(f"{name} has no option", option, _options(cls))
     if issubclass(cls, Builder):
         return cls(path=path, **options)
-    try:
+    with explained(f"{name} cannot be opened", "another data.path prepares it anew", ValueError):
         return tfds.builder(name, data_dir=path, file_format="array_record", **options)
-    except ValueError as error:
-        problem = f"{name} cannot be opened ({' '.join(str(error).split())})"
-        raise ValueError(f"{problem}; another data.path prepares it anew.") from error
 
 
 def prepare(builder) -> None:
@@ -58,12 +56,9 @@ def prepare(builder) -> None:
     if builder.data_path.exists():
         return
     if isinstance(builder, Builder):
-        try:
-            builder.download_and_prepare()
-        except OSError as error:
-            hint = "the environment variable ZOO_CACHE names the folder of prepared data"
-            raise ValueError(f"{builder.name} cannot be prepared ({error}); {hint}.") from error
-        return
+        hint = "the environment variable ZOO_CACHE names the folder of prepared data"
+        with explained(f"{builder.name} cannot be prepared", hint, OSError):
+            return builder.download_and_prepare()
     urls = builder.url_infos or {}
     mib = sum(info.size for info in urls.values()) / 2**20
     size = f" (its downloads are {mib:,.0f} MiB)" if mib else ""
@@ -76,11 +71,9 @@ def prepare(builder) -> None:
     # TFDS would try for minutes: without a network no host has an address.
     direct = not urllib.request.getproxies()
     for host in {urllib.parse.urlsplit(url).hostname for url in urls if direct}:
-        try:
+        problem = f"{builder.name} cannot be downloaded{size}: {host} cannot be reached"
+        with explained(problem, "go online to prepare it", OSError):
             socket.getaddrinfo(host, None)
-        except OSError as error:
-            problem = f"{builder.name} cannot be downloaded{size}"
-            raise ValueError(f"{problem}: {host} cannot be reached ({error}).") from error
     print(f"Preparing {builder.name} in {builder.data_dir}{size}.", file=sys.stderr)
     try:
         with quiet():

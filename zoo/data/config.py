@@ -1,8 +1,10 @@
 """The data half of an experiment: which pictures, at which size, how many at a time."""
 
 import dataclasses
+import functools
 
 from zoo.data.augment import Augment
+from zoo.data.checks import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +34,12 @@ class Data:
     threads: int = 2  # That prepare batches ahead; 0 prepares each when it is asked for.
 
     def __post_init__(self):
-        for name in ("size", "crop"):
-            sides = getattr(self, name)
-            if sides is not None and (len(sides) != 2 or min(sides) < 1):
-                raise ValueError(f"data.{name} must be (height, width), each >= 1; got {sides}.")
-        for name in ("batch_size", "border_weight", "cache_mib", "threads"):
-            if (got := getattr(self, name)) < (least := int(name == "batch_size")):
-                raise ValueError(f"data.{name} must be at least {least}; got {got}.")
-        if self.score_at not in ("source", "input"):
-            raise ValueError(f"data.score_at must be source or input; got {self.score_at!r}.")
+        check = functools.partial(require, self, "data.")
+        sides = "(height, width), each >= 1"
+        check(("size", "crop"), sides, lambda v: v is None or (len(v) == 2 and min(v) >= 1))
+        check(("batch_size",), "at least 1", lambda v: v >= 1)
+        check(("border_weight", "cache_mib", "threads"), "at least 0", lambda v: v >= 0)
+        check(("score_at",), "source or input", lambda v: v in ("source", "input"))
 
     def opening(self) -> dict:
         """The keyword arguments that `open_source` and `open_labelled` share."""

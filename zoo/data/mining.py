@@ -41,9 +41,8 @@ def mine_triplets_offline(
         got = f"{embeddings.shape} and {np.shape(labels)}"
         raise ValueError(f"Mining needs embeddings [n, d] and labels [n]; got {got}.")
     if len(bad := np.flatnonzero(~np.isfinite(embeddings).all(axis=1))):
-        problem = f"{len(bad)} of {len(embeddings)} embeddings are not finite"
-        hint = "training has diverged: lower the learning rate"
-        raise ValueError(f"{problem}, the first in row {bad[0]}; {hint}.")
+        problem = f"{len(bad)} of {len(embeddings)} embeddings are not finite, first row {bad[0]}"
+        raise ValueError(f"{problem}; training has diverged: lower the learning rate.")
     classes = Classes(labels)
     anchor = classes.anchors()
     # Drawn before the blocks, which so cannot change it.

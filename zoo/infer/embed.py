@@ -1,7 +1,6 @@
 """Embeddings of pictures, in memory or in files."""
 
 import functools
-import itertools
 import pathlib
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from zoo.data.batches import runs
 from zoo.data.images import File, Preprocess, read_image, write_atomically
 from zoo.infer.files import pictures
 from zoo.infer.load import Trained, fingerprint
@@ -27,12 +27,11 @@ def embed(
     Raises ValueError for no picture, and for one of other channels than `preprocess` has.
     """
     program, found = _program(model), []
-    for _, run in itertools.groupby(map(preprocess, images), key=np.shape):
-        while some := list(itertools.islice(run, BATCH)):
-            # Always BATCH rows: one compilation for each size of picture.
-            rows = np.zeros((BATCH, *some[0].shape), np.float32)
-            rows[: len(some)] = some
-            found.append(np.asarray(program(variables, rows))[: len(some)])
+    for some in runs(map(preprocess, images), BATCH, key=np.shape):
+        # Always BATCH rows: one compilation for each size of picture.
+        rows = np.zeros((BATCH, *some[0].shape), np.float32)
+        rows[: len(some)] = some
+        found.append(np.asarray(program(variables, rows))[: len(some)])
     if not found:
         raise ValueError("No picture was given to embed; give one at least.")
     return np.concatenate(found)
@@ -65,9 +64,8 @@ def embed_files(
     files = pictures(paths, deep=True)
     images = (read_image(path, run.info.channels) for path in files)
     embeddings = embed(run.model, run.variables, images, preprocess=run.preprocess)
-    model = np.array([str(run.workdir.absolute()), fingerprint(run)])
-    arrays = {"paths": np.array([str(path) for path in files]), "embeddings": embeddings}
-    arrays["model"] = model
+    model = [str(run.workdir.absolute()), fingerprint(run)]
+    arrays = {"paths": list(map(str, files)), "embeddings": embeddings, "model": model}
     write_atomically(out, lambda file: np.savez(file, **arrays))
     return files, embeddings
 

@@ -19,14 +19,14 @@ from typing import Literal
 import jax
 import jax.export
 import jax.numpy as jnp
+import safetensors.numpy
 from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict
 
-import zoo.ops.tensors
+import zoo.train.config
 from zoo.data.images import File, write_atomically
 from zoo.infer.load import CONFIG, PARAMETERS, Trained
 from zoo.infer.predict import geometry
-from zoo.train import config
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -64,10 +64,10 @@ def export(
     data = dataclasses.replace(run.experiment.data, path=None)
     experiment = dataclasses.replace(run.experiment, data=data, init_from=None)
     facts = {"zoo": zoo.__version__, "parameters": PARAMETERS, "step": run.step, "name": run.name}
-    facts |= {**config.to_dict(experiment), "info": dataclasses.asdict(run.info)}
+    facts |= {**zoo.train.config.to_dict(experiment), "info": dataclasses.asdict(run.info)}
     if tensors:
         variables = flatten_dict(jax.device_get(run.variables), sep="/")
-        content = zoo.ops.tensors.to_safetensors(variables)
+        content = safetensors.numpy.save(variables)
     else:
         program, takes = _lowered(run, logits)
         content, (gives,) = bytes(program.serialize()), program.out_avals

@@ -9,13 +9,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from flax import linen as nn
 from flax.traverse_util import unflatten_dict
+from safetensors import SafetensorError
 
+from zoo.data.checks import explained
 from zoo.data.images import File, Preprocess
 from zoo.data.info import Info
 from zoo.infer.predict import Variables, geometry
-from zoo.ops.tensors import from_safetensors
 from zoo.train import checkpoint, config, fields
 
 CONFIG = "config.json"
@@ -89,8 +91,9 @@ def fingerprint(run: Trained) -> str:
 
 def _read_exported(beside: pathlib.Path) -> tuple[str, config.Experiment, Info, Variables, int]:
     """Name, experiment, info, variables and step of an exported model, by its config.json."""
-    path = beside
-    try:
+    hint = "export the model again, by python -m zoo export WORKDIR --format safetensors"
+    errors = OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
+    with explained(f"{beside} cannot be read", hint, errors):
         facts: dict[str, Any] = json.loads(beside.read_bytes())
         if (version := facts.pop("parameters")) != PARAMETERS:
             problem = f"its parameters have names of version {version}, not {PARAMETERS}"
@@ -98,13 +101,10 @@ def _read_exported(beside: pathlib.Path) -> tuple[str, config.Experiment, Info, 
         del facts["zoo"]
         step, name, info = (facts.pop(key) for key in ("step", "name", "info"))
         path, mark = beside.with_name(facts.pop("file")), facts.pop("sha256")
+        experiment, info = config.from_dict(facts), Info.from_dict(info)
+    with explained(f"{path} cannot be read", hint, errors):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != mark:
             raise ValueError(f"its sha256 is not that in {CONFIG}")
-        variables = unflatten_dict(from_safetensors(content), sep="/")
-        path = beside
-        return name, config.from_dict(facts), Info.from_dict(info), variables, step
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"{path} cannot be read ({error})"
-        hint = "export the model again, by python -m zoo export WORKDIR --format safetensors"
-        raise ValueError(f"{problem}; {hint}.") from error
+        variables = unflatten_dict(safetensors.numpy.load(content), sep="/")
+    return name, experiment, info, variables, step

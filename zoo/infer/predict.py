@@ -55,9 +55,9 @@ def predict(
     x = np.stack([preprocess(one) for one in image]) if image.ndim == 4 else preprocess(image)
     ids = np.empty(image.shape[:-1], np.int32)
     if preprocess.size is None:
+        options = {"overlap": overlap, "blend": blend, "flips": flips, "layout": layout}
         tile = tile if layout is None else None
-        options = {"tile": tile, "overlap": overlap, "blend": blend, "layout": layout}
-        strips = logit_strips(model, variables, x, flips=flips, **options)
+        strips = logit_strips(model, variables, x, tile=tile, **options)
     else:
         logits = predict_logits(model, variables, x, tile=None, flips=flips, layout=layout)
         strips = _resized_strips(logits, ids.shape[-2:])
@@ -125,22 +125,17 @@ def check_tiling(
         plan(2 * tile, geometry(model, channels), tile=tile, overlap=overlap)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "flips"))
-def _logits(model: nn.Module, variables: Variables, x: jax.Array, flips: bool) -> jax.Array:
-    """[b, h, w, c] -> [b, h', w', k] float32, averaged with the mirror image's if asked."""
-    logits = model.apply(variables, x).astype(jnp.float32)
-    if flips:
-        mirrored = model.apply(variables, x[:, :, ::-1]).astype(jnp.float32)
-        logits = (logits + mirrored[:, :, ::-1]) / 2
-    return logits
-
-
 @functools.lru_cache(maxsize=16)  # What is compiled is kept with the function.
 def _program(model: nn.Module, flips: bool, layout: Layout | None) -> Callable:
-    def program(variables, x):
-        return _logits(model, variables, x, flips)
+    def logits_of(variables: Variables, x: jax.Array) -> jax.Array:
+        """[b, h, w, c] -> [b, h', w', k] float32, averaged with the mirror image's if asked."""
+        logits = model.apply(variables, x).astype(jnp.float32)
+        if flips:
+            mirrored = model.apply(variables, x[:, :, ::-1]).astype(jnp.float32)
+            logits = (logits + mirrored[:, :, ::-1]) / 2
+        return logits
 
-    return program if layout is None else layout.by_rows(program)
+    return jax.jit(logits_of) if layout is None else layout.by_rows(logits_of)
 
 
 @functools.lru_cache(maxsize=16)  # The model is traced, which takes as long as a small picture.

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.data.checks import explained
 from zoo.data.images import File, read_image
 from zoo.infer.embed import embed
 from zoo.infer.load import Trained, fingerprint
@@ -17,13 +18,10 @@ def read_gallery(gallery: File) -> tuple[np.ndarray, np.ndarray, str, str]:
 
     Raises ValueError where it cannot be read, or is of a zoo that did not keep the last two.
     """
-    try:
-        with np.load(gallery) as file:
-            workdir, mark = file["model"].tolist()
-            return file["paths"], file["embeddings"], workdir, mark
-    except Exception as error:
-        hint = "write it by python -m zoo embed WORKDIR PICTURES --out FILE.npz"
-        raise ValueError(f"{gallery} is no gallery that can be read ({error}); {hint}.") from error
+    hint = "write it by python -m zoo embed WORKDIR PICTURES --out FILE.npz"
+    with explained(f"{gallery} is no gallery that can be read", hint), np.load(gallery) as file:
+        workdir, mark = file["model"].tolist()
+        return file["paths"], file["embeddings"], workdir, mark
 
 
 def search(run: Trained, gallery: File, image: File, *, k: int = 5) -> list[dict[str, Any]]:

@@ -32,6 +32,5 @@ def threshold(run: Trained) -> dict[str, float]:
     records = (r for r in read_metrics(run.workdir) if (r["step"], r["split"]) == (run.step, split))
     if (scores := next(records, None)) is None:
         problem = f"{run.workdir} has no scores of step {run.step} on {split}, so no threshold"
-        hint = "go on training to the next evaluation, or use the best checkpoint"
-        raise ValueError(f"{problem}; {hint}.")
+        raise ValueError(f"{problem}; train to the next evaluation, or use the best checkpoint.")
     return {"threshold": scores["eer_threshold"], "false_accept_rate": scores["eer"]}

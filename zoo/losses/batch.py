@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_labels
+from zoo.losses.masks import check_labels, negative_mask, positive_mask
 from zoo.ops.distance import in_passes, row_distance, rows_at_once, safe_sqrt, weighted_differences
 
 # Positives compared in one pass over [a, b].
@@ -54,7 +54,7 @@ def batch_all_triplet(
         values: [a] float32, the sum of each anchor's active triplets.
         weights: [a] float32, their number.
     """
-    return _sum_triplets(embeddings, labels, margin, squared, valid, anchors, semi_hard=False)
+    return _sum_triplets(_active, embeddings, labels, margin, squared, valid, anchors)
 
 
 def batch_semi_hard_triplet(
@@ -72,7 +72,7 @@ def batch_semi_hard_triplet(
     and Clustering", CVPR 2015, whose distances are squared; every such triplet, not one a pair.
     Arguments, memory, time, returns and errors are those of `batch_all_triplet`.
     """
-    return _sum_triplets(embeddings, labels, margin, squared, valid, anchors, semi_hard=True)
+    return _sum_triplets(_active_semi_hard, embeddings, labels, margin, squared, valid, anchors)
 
 
 def batch_hard_triplet(
@@ -109,7 +109,8 @@ def batch_hard_triplet(
 
 def _hardest(d, anchor, labels, valid):
     """Farthest positive less nearest negative of a row of distances, 1 if both are there, slope."""
-    positive, negative = _sides(anchor, labels, valid)
+    row = {"valid": valid, "anchors": anchor[None]}
+    positive, negative = positive_mask(labels, **row)[0], negative_mask(labels, **row)[0]
     # Masked before the difference: without a positive or a negative it is infinite.
     counts = positive.any() & negative.any()
     farthest = jnp.where(counts, jnp.where(positive, d, -jnp.inf).max(), 0)
@@ -119,7 +120,7 @@ def _hardest(d, anchor, labels, valid):
     return farthest - nearest, counts.astype(jnp.float32), slope[0] - slope[1]
 
 
-def _sum_triplets(embeddings, labels, margin, squared, valid, anchors, *, semi_hard):
+def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors):
     """Sum [a] and number [a] of the active triplets of each anchor."""
     x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
     for unit in units:
@@ -137,7 +138,6 @@ def _sum_triplets(embeddings, labels, margin, squared, valid, anchors, *, semi_h
     positives = jnp.where(padding, 0, size - 1)[place]
     start = start[place]
     runs = (order, start, place - start, positives, -(-positives.max(initial=0) // _SLOTS))
-    of_anchor = _active_semi_hard if semi_hard else _active
     values, weights = _each_anchor(of_anchor, squared, x, anchors, (labels, valid, runs, margin))
     values = _times(values, units)
     # No triplet of nan is active, and a mean over none is 0: their number must tell.
@@ -148,7 +148,7 @@ def _active(d, anchor, labels, valid, runs, margin, semi_hard=False):
     """Of a row of distances: sum and number of the active triplets, and the sum's slope."""
     order, start, own, positives, steps = runs
     # Who is no negative is infinitely far, and never active.
-    far = jnp.where(_sides(anchor, labels, valid)[1], d, jnp.inf)
+    far = jnp.where(negative_mask(labels, valid=valid, anchors=anchor[None])[0], d, jnp.inf)
 
     def add(step, state):
         value, weight, slope = state
@@ -179,12 +179,6 @@ def _active(d, anchor, labels, valid, runs, margin, semi_hard=False):
 _active_semi_hard = functools.partial(_active, semi_hard=True)
 
 
-def _sides(anchor, labels, valid):
-    """Which rows are the anchor's positives and which its negatives, [b] bool."""
-    same, both = labels == labels[anchor], valid & valid[anchor]
-    return same & both & (jnp.arange(len(labels)) != anchor), ~same & both
-
-
 # Distances are made, mined and forgotten a few rows at a time; what each pulls is all that is kept.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _each_anchor(of_anchor, squared, x, anchors, context):
@@ -206,8 +200,7 @@ def _forward(of_anchor, squared, x, anchors, context):
         pull = 2 * slope if squared else jnp.where(d > 0, slope / jnp.where(d > 0, d, 1), 0)
         return value, weight, pull, ((pull != 0) & (d2 < _NEAR**2 * spread2)).any()
 
-    found = jax.lax.map(of_row, anchors, batch_size=rows_at_once(len(x)))
-    values, weights, pull, near = found
+    values, weights, pull, near = jax.lax.map(of_row, anchors, batch_size=rows_at_once(len(x)))
     return (values, weights), (x, anchors, pull, near.any())
 
 

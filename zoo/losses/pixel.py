@@ -66,10 +66,8 @@ def known_pixels(
         counts: [b, h, w] float32, 1, but 0 at void pixels and nan at unknown labels.
     """
     if logits.ndim != 4 or labels.shape != logits.shape[:3]:
-        raise ValueError(
-            f"{name} needs logits [b, h, w, k] and labels [b, h, w]; got "
-            f"{logits.shape} and {labels.shape}."
-        )
+        got = f"{logits.shape} and {labels.shape}"
+        raise ValueError(f"{name} needs logits [b, h, w, k] and labels [b, h, w]; got {got}.")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} needs integer labels; got {labels.dtype}.")
     k = logits.shape[-1]
@@ -91,7 +89,8 @@ def per_class_weights(
     """[k] float32, ones for None; ValueError where there are not k."""
     per_class = jnp.ones(k) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
     if per_class.shape != (k,):
+        got = per_class.shape
         raise ValueError(
-            f"class_weights must be one a class, ({k},) as the logits have; got {per_class.shape}."
+            f"class_weights must be one a class, ({k},) as the logits have; got {got}."
         )
     return per_class

@@ -14,10 +14,8 @@ def mean(values: jax.Array, weights: jax.Array) -> jax.Array:
         weights: of the same shape (else ValueError), >= 0.
     """
     if values.shape != weights.shape:
-        raise ValueError(
-            f"mean takes values and weights of one shape, as a loss returns them; got "
-            f"{values.shape} and {weights.shape}."
-        )
+        got = f"{values.shape} and {weights.shape}"
+        raise ValueError(f"mean takes values and weights of one shape, as of a loss; got {got}.")
     total = weights.sum(dtype=jnp.float32)
     # The divisor is masked, not only the quotient: 0 / 0 would leave nan in the gradient.
     quotient = values.sum(dtype=jnp.float32) / jnp.where(total == 0, 1.0, total)

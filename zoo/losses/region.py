@@ -26,7 +26,8 @@ def dice(
     they are not squared here. Arguments, returns and raises: see `tversky`.
     `smooth` there stands beside |P & T|, so it is twice that in this form.
     """
-    return _per_image("dice", logits, labels, ignore_label, 0.5, 0.5, smooth)
+    sums = _sums("dice", logits, labels, ignore_label)
+    return overlap_loss(sums, alpha=0.5, beta=0.5, smooth=smooth)
 
 
 def jaccard(
@@ -37,7 +38,8 @@ def jaccard(
     Rahman & Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
     Segmentation", ISVC 2016. Arguments, returns and raises: see `tversky`.
     """
-    return _per_image("jaccard", logits, labels, ignore_label, 1.0, 1.0, smooth)
+    sums = _sums("jaccard", logits, labels, ignore_label)
+    return overlap_loss(sums, alpha=1.0, beta=1.0, smooth=smooth)
 
 
 def tversky(
@@ -75,7 +77,8 @@ def tversky(
         ValueError: a shape, type or option is impossible, or a label is neither class nor void.
             Under `jit` labels cannot be seen: such a one makes its image's values and weights nan.
     """
-    return _per_image("tversky", logits, labels, ignore_label, alpha, beta, smooth)
+    sums = _sums("tversky", logits, labels, ignore_label)
+    return overlap_loss(sums, alpha=alpha, beta=beta, smooth=smooth)
 
 
 def overlap_sums(logits: jax.Array, labels: jax.Array, *, ignore_label: int = 255) -> jax.Array:
@@ -111,20 +114,14 @@ def overlap_loss(
     if sums.ndim < 2 or sums.shape[-2] != 3:
         raise ValueError(f"overlap_loss needs sums [..., 3, k] of overlap_sums; got {sums.shape}.")
     if not (alpha >= 0 and beta > 0 and smooth >= 0):
-        raise ValueError(
-            f"alpha must be >= 0, beta > 0 and smooth >= 0; got {alpha}, {beta} and {smooth}."
-        )
+        got = f"{alpha}, {beta} and {smooth}"
+        raise ValueError(f"alpha must be >= 0, beta > 0 and smooth >= 0; got {got}.")
     right, wrong, missed = jnp.moveaxis(sums.astype(jnp.float32), -2, 0)
     weights = jnp.sign(right + missed)  # The class's pixels; nan stays nan.
     lost = alpha * wrong + beta * missed
     # Not 1 - index: that would lose the digits of a small loss. Masked before the division.
     divisor = jnp.where(weights == 0, 1.0, right + lost + smooth)
     return jnp.where(weights == 0, 0.0, lost) / divisor, weights
-
-
-def _per_image(name, logits, labels, ignore_label, alpha, beta, smooth):
-    sums = _sums(name, logits, labels, ignore_label)
-    return overlap_loss(sums, alpha=alpha, beta=beta, smooth=smooth)
 
 
 def _sums(name, logits, labels, ignore_label) -> jax.Array:

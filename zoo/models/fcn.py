@@ -89,12 +89,8 @@ class FCN32s(nn.Module):
             return conv(x.astype(jnp.float32))
 
         def upscore(x: jax.Array, factor: int, name: str) -> jax.Array:
-            options = {
-                "padding": padding,
-                "kernel_init": bilinear_kernel,
-                "use_bias": False,
-                "name": name,
-            }
+            options = {"padding": padding, "kernel_init": bilinear_kernel, "name": name}
+            options["use_bias"] = False
             return ConvTranspose(self.num_classes, (2 * factor,) * 2, (factor,) * 2, **options)(x)
 
         x = score(x, "score_fr")

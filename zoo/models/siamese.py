@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import Conv, he_normal, pad_up
+from zoo.models.layers import BatchNorm, Conv, he_normal, pad_up
 from zoo.ops.distance import safe_sqrt
 from zoo.ops.orientations import oriented_gradients
 from zoo.ops.pool import max_pool_2x2
@@ -61,7 +61,7 @@ class ResidualEncoder(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 width = self.width * 2**stage
                 x = ResidualBlock(width, stride, self.dtype, self.axis_name)(x, train=train)
-        x = _batch_norm(train, self.dtype, self.axis_name)(x)
+        x = BatchNorm(train, self.dtype, self.axis_name)(x)
         x = nn.relu(x).astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features)(x)
@@ -126,13 +126,13 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] -> [b, ceil(h / stride), ceil(w / stride), features]."""
-        y = nn.relu(_batch_norm(train, self.dtype, self.axis_name)(x))
+        y = nn.relu(BatchNorm(train, self.dtype, self.axis_name)(x))
         # A shortcut that changes the shape starts after the first activation, as in the paper's
         # code; any other is the identity.
         if self.stride > 1 or x.shape[-1] != self.features:
             x = _conv(self.features, 1, self.stride, self.dtype)(y)
         y = _conv(self.features, 3, self.stride, self.dtype)(y)
-        y = nn.relu(_batch_norm(train, self.dtype, self.axis_name)(y))
+        y = nn.relu(BatchNorm(train, self.dtype, self.axis_name)(y))
         return x + _conv(self.features, 3, 1, self.dtype)(y)
 
 
@@ -186,9 +186,3 @@ def _normalized(x: jax.Array) -> jax.Array:
 def _conv(features: int, side: int, stride: int, dtype: str) -> nn.Conv:
     shape, strides, dtype = (side, side), (stride, stride), jnp.dtype(dtype)
     return nn.Conv(features, shape, strides, use_bias=False, dtype=dtype, kernel_init=he_normal)
-
-
-def _batch_norm(train: bool, dtype: str, axis_name: str | None) -> nn.BatchNorm:
-    return nn.BatchNorm(
-        not train, momentum=0.9, epsilon=1e-5, dtype=jnp.dtype(dtype), axis_name=axis_name
-    )

@@ -23,6 +23,7 @@ from flax import linen as nn
 
 from zoo.models.layers import FIELDS, ConvTranspose, check, pad_up
 from zoo.ops.convolution import convolution
+from zoo.ops.normalize import mean_and_var
 from zoo.ops.pool import max_pool_2x2
 
 he_uniform = nn.initializers.he_uniform()
@@ -50,12 +51,12 @@ class Mode(NamedTuple):
 
 
 def _measure(mode: Mode, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    axes = (0, 1, 2) if mode.train else (1, 2)
-    x = x[:, : mode.size[0], : mode.size[1]].astype(jnp.float32)
-    mean = mode.across(x.mean(axes, keepdims=True))
-    # Moving the mean leaves the variance, to first order: distances from it sum to 0.
-    away = x - jax.lax.stop_gradient(mean)
-    return mean, mode.across(jnp.square(away).mean(axes, keepdims=True))
+    x = x[:, : mode.size[0], : mode.size[1]]
+    if mode.train:
+        measured = mean_and_var(x, mode.axis_name)
+    else:
+        measured = jax.vmap(lambda image: mean_and_var(image[None]))(x)
+    return tuple(v.reshape(-1, 1, 1, x.shape[-1]) for v in measured)
 
 
 def _layer(mode: Mode, maps: Maps, p: dict[str, jax.Array], kept) -> jax.Array:

@@ -12,22 +12,21 @@ import zipfile
 from typing import Any, BinaryIO
 
 import numpy as np
-
-from zoo.ops.tensors import from_safetensors
+import safetensors.numpy
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # What the stream begins with.
 _STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"}
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of a state dict by name, read-only, in the file's order, shapes and dtypes.
+    """The tensors of a state dict by name, in its shapes and dtypes.
 
     Raises ValueError for a file that is missing, damaged, or holds or asks for anything else.
     """
     try:
+        if str(path).endswith(".safetensors"):
+            return safetensors.numpy.load_file(path)
         with open(path, "rb") as file:
-            if str(path).endswith(".safetensors"):
-                return from_safetensors(file.read())
             read = _archive if zipfile.is_zipfile(file) else _stream
             file.seek(0)
             found, storages = read(file)

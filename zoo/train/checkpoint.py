@@ -15,10 +15,11 @@ import flax
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import safetensors.numpy
 from orbax.checkpoint import checkpoint_managers as policies
 
+from zoo.data.checks import explained
 from zoo.data.images import File
-from zoo.ops.tensors import from_safetensors
 from zoo.train.state import TrainState
 
 _ORBAX = logging.getLogger("absl")
@@ -122,8 +123,7 @@ def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any
         ours, saved = here.get(name, "nothing"), there.get(name, "nothing")
         if ours != saved:
             problem = f"{where} does not fit the model: {name} is {saved} there and {ours} here"
-            hint = "use the experiment it was trained with, or another --workdir"
-            raise ValueError(f"{problem}; {hint}.")
+            raise ValueError(f"{problem}; use its own experiment, or another --workdir.")
     return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in leaves])
 
 
@@ -208,9 +208,6 @@ def _exported(source: File) -> dict[str, np.ndarray]:
     """The tensors of a .safetensors file, if `zoo.export` wrote it; else none."""
     if not str(source).endswith(".safetensors"):
         return {}
-    try:
-        tensors = from_safetensors(pathlib.Path(source).read_bytes())
-    except Exception as error:
-        problem = f"{source} cannot be read as weights ({error})"
-        raise ValueError(f"{problem}; export or fetch it again.") from error
+    with explained(f"{source} cannot be read as weights", "export or fetch it again"):
+        tensors = safetensors.numpy.load_file(source)
     return tensors if any(name.startswith("params/") for name in tensors) else {}

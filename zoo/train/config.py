@@ -1,15 +1,16 @@
 """An experiment: every number that decides a run, and the file that keeps it."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any, Literal
 
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from zoo.data.checks import explained, require
 from zoo.data.config import Data
 from zoo.data.images import File, write_atomically
 from zoo.data.info import Info
@@ -42,12 +43,13 @@ class Optimizer:
 
     def __post_init__(self):
         fields.check_types(self)
+        check = functools.partial(require, self, "optimizer.")
         at_least_0 = ("learning_rate", "weight_decay", "warmup_steps", "power")
-        _require(self, at_least_0, "at least 0", lambda v: v >= 0)
-        _require(self, ("decay_steps", "accumulate"), "at least 1", lambda v: v >= 1)
-        _require(self, ("momentum", "decay", "ema"), "in [0, 1)", lambda v: 0 <= v < 1)
-        _require(self, ("decay_rate",), "in (0, 1]", lambda v: 0 < v <= 1)
-        _require(self, ("clip_norm",), "positive or None", lambda v: v is None or v > 0)
+        check(at_least_0, "at least 0", lambda v: v >= 0)
+        check(("decay_steps", "accumulate"), "at least 1", lambda v: v >= 1)
+        check(("momentum", "decay", "ema"), "in [0, 1)", lambda v: 0 <= v < 1)
+        check(("decay_rate",), "in (0, 1]", lambda v: 0 < v <= 1)
+        check(("clip_norm",), "positive or None", lambda v: v is None or v > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,17 +77,9 @@ class Experiment:
         if not fields.is_config(self.task):
             raise ValueError(f"Experiment.task: expected a dataclass, got {self.task!r}.")
         at_least_1 = ("steps", "log_every", "eval_every", "checkpoint_every", "patience")
-        _require(self, at_least_1, "at least 1", lambda v: v is None or v >= 1)
-        _require(self, ("seed",), "in 0..2^32 - 1", lambda v: 0 <= v < 2**32)
-        _require(self, ("split",), "the name of a split", bool)
-
-
-def _require(config: Any, names: tuple[str, ...], wanted: str, good: Callable[[Any], bool]) -> None:
-    """Raises ValueError for the first of these fields whose value is not as wanted."""
-    owner = "" if isinstance(config, Experiment) else f"{type(config).__name__.lower()}."
-    for name in names:
-        if not good(getattr(config, name)):
-            raise ValueError(f"{owner}{name} must be {wanted}; got {getattr(config, name)!r}.")
+        require(self, "", at_least_1, "at least 1", lambda v: v is None or v >= 1)
+        require(self, "", ("seed",), "in 0..2^32 - 1", lambda v: 0 <= v < 2**32)
+        require(self, "", ("split",), "the name of a split", bool)
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -102,12 +96,9 @@ def write_experiment(workdir: File, name: str, experiment: Experiment, info: Inf
     """Writes experiment.json: `name`, all fields and `info`; ValueError if it cannot be written."""
     values = {"name": name, **to_dict(experiment), "info": dataclasses.asdict(info)}
     text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-    try:
+    with explained(f"The workdir {workdir} cannot be written", "choose another --workdir", OSError):
         os.makedirs(workdir, exist_ok=True)
         write_atomically(pathlib.Path(workdir) / FILE, lambda file: file.write(text.encode()))
-    except OSError as error:
-        problem = f"The workdir {workdir} cannot be written ({error.strerror})"
-        raise ValueError(f"{problem}; choose another --workdir.") from error
 
 
 def read_experiment(workdir: File) -> tuple[str, Experiment, Info]:
@@ -115,12 +106,11 @@ def read_experiment(workdir: File) -> tuple[str, Experiment, Info]:
     path = pathlib.Path(workdir) / FILE
     if not path.is_file():
         raise ValueError(f"{workdir} is no workdir: it has no {FILE}. Train there first.")
-    try:
+    errors = ValueError, KeyError, TypeError, AttributeError
+    with explained(f"{path} cannot be read", "restore it, or train in another folder", errors):
         values = json.loads(path.read_text(encoding="utf-8"))
         name, info = values.pop("name"), Info.from_dict(values.pop("info"))
         return name, from_dict(values), info
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def check_same(

@@ -18,6 +18,7 @@ import numpy as np
 import zoo.losses
 from zoo.data.balanced import class_balanced_batches
 from zoo.data.builders import nearest
+from zoo.data.checks import require
 from zoo.data.config import Data
 from zoo.data.info import Info
 from zoo.data.labelled import LabelledSource, open_labelled
@@ -63,9 +64,8 @@ class Embedding:
         fields.check_types(self)
         known = [name for name in dir(zoo.losses) if _kind(name)]
         if self.loss not in known:
-            problem = f"task.loss {self.loss!r} is no loss of embeddings"
-            there = f"there are {', '.join(known)}"
-            raise ValueError(f"{problem}{nearest(self.loss, known)}; {there}.")
+            problem = f"task.loss {self.loss!r} is no loss of embeddings{nearest(self.loss, known)}"
+            raise ValueError(f"{problem}; there are {', '.join(known)}.")
         signature = inspect.signature(getattr(zoo.losses, self.loss))
         names = [n for n, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY]
         try:
@@ -74,9 +74,8 @@ class Embedding:
             taken = ", ".join(name for name in names if name not in GIVEN)
             hint = f"it takes {taken}, as in --set task.options.margin=0.2"
             raise ValueError(f"task.options of {self.loss}: {error}; {hint}.") from error
-        for name in ("images_per_class", "renew_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"task.{name} must be at least 1; got {getattr(self, name)}.")
+        counts = ("images_per_class", "renew_every")
+        require(self, "task.", counts, "at least 1", lambda v: v >= 1)
 
     def open(self, data: Data, split: str) -> LabelledSource:
         """A split of the data; ValueError where none of its pictures match, or all do."""
@@ -91,9 +90,8 @@ class Embedding:
     def bind(self, info: Info, train: Sequence | None = None) -> "BoundEmbedding":
         """The task for a data set. Raises ValueError where its headline cannot be scored."""
         if self.headline == "one_shot_accuracy" and getattr(train, "drawers", 0) is None:
-            problem = f"needs to know who drew a picture, which {info.name} does not tell"
-            hint = "choose recall_at_1 or roc_auc"
-            raise ValueError(f"task.headline={self.headline} {problem}; {hint}.")
+            problem = f"task.headline={self.headline} needs to know who drew a picture"
+            raise ValueError(f"{problem}: {info.name} does not tell; take recall_at_1 or roc_auc.")
         return BoundEmbedding(self, info)
 
 

@@ -6,8 +6,8 @@ further configurations; a Linen model is one too, less the `parent` and `name` t
 
 import dataclasses
 import difflib
-import importlib
 import math
+import pkgutil
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -153,9 +153,8 @@ def _build(cls: type, fields: Mapping[str, Any], where: str) -> Any:
 
 
 def _find(path: str, where: str) -> type:
-    module, _, name = str(path).rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = pkgutil.resolve_name(str(path))
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{where}: the class {path!r} cannot be imported: {error}") from error
     if isinstance(found, type) and dataclasses.is_dataclass(found):

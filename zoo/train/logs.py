@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
 
+from zoo.data.checks import explained
 from zoo.data.images import File, write_atomically
 
 METRICS = "metrics.jsonl"
@@ -129,13 +130,11 @@ def read_metrics(workdir: File) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             break  # Only the last one can lack its end: the process was killed.
-        try:
+        problem = f"{path}, line {number} is no record"
+        with explained(problem, "delete that line to go on", (ValueError, KeyError, TypeError)):
             record = json.loads(line)
             if not (isinstance(record["step"], int) and isinstance(record["split"], str)):
                 raise TypeError("its step is no integer, or its split no string")
-        except (ValueError, KeyError, TypeError) as error:
-            problem = f"{path}, line {number} is no record ({error})"
-            raise ValueError(f"{problem}; delete that line to go on.") from error
         records.append({name: _number(value) for name, value in record.items()})
     return records
 

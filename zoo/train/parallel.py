@@ -50,9 +50,8 @@ class Layout:
         if batch_size % unit == 0:
             return
         near = max(round(batch_size / unit), 1) * unit
-        parts = f"{self.count} device{'s' if self.count > 1 else ''}"
-        if accumulate > 1:
-            parts += f" x optimizer.accumulate={accumulate}"
+        parts = f"{self.count} device{'s' * (self.count > 1)}"
+        parts += f" x optimizer.accumulate={accumulate}" if accumulate > 1 else ""
         problem = f"data.batch_size={batch_size} does not divide by {parts}"
         raise ValueError(f"{problem}; the nearest that does is {near}.")
 
@@ -91,16 +90,16 @@ class Layout:
         split = NamedSharding(self._mesh, P(None, AXIS))
         shardings = {"in_shardings": (self._replicated, split), "out_shardings": split}
 
-        def fill(x):
-            return jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.count), (0, 0), (0, 0)))
+        def missing(rows):
+            return ((0, 0), (0, -rows % self.count), (0, 0), (0, 0))
 
         @functools.partial(jax.jit, static_argnums=2, **shardings)
         def compiled(variables, image, rows):
-            return fill(program(variables, image[:, :rows]))
+            logits = program(variables, image[:, :rows])
+            return jnp.pad(logits, missing(logits.shape[1]))
 
         def mapped(variables, image):
-            more = ((0, 0), (0, -image.shape[1] % self.count), (0, 0), (0, 0))
-            filled = jax.device_put(np.pad(image, more), split)
+            filled = jax.device_put(np.pad(image, missing(image.shape[1])), split)
             return compiled(jax.device_put(variables, self._replicated), filled, image.shape[1])
 
         mapped.lower = compiled.lower  # As of a jitted function, for what it costs.

@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.data.batches import iterate
+from zoo.data.checks import explained
 from zoo.data.images import Preprocess, write_atomically
 from zoo.train import fields, optimizer, state
 from zoo.train.config import Experiment
@@ -72,13 +73,10 @@ class Run:
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, lambda file: np.savez_compressed(file, **rows))
             return rows
-        try:
-            with np.load(path) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError) as error:
-            problem = f"{path}, the training rows mined at step {renewal}, cannot be read ({error})"
-            hint = "restore the file, or start in another --workdir"
-            raise ValueError(f"{problem}; the run cannot go on as it was: {hint}.") from error
+        problem = f"{path}, the training rows mined at step {renewal}, cannot be read"
+        hint = "the run cannot go on as it was: restore the file, or start in another --workdir"
+        with explained(problem, hint, (OSError, ValueError, EOFError)), np.load(path) as file:
+            return dict(file)
 
     def batches(self, start: int, mined: Rows | None = None) -> Iterator[Rows]:
         """The training batches of this process from a step on."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zoo.data.batches import eval_batches, train_batches
+from zoo.data.checks import require
 from zoo.data.class_weights import class_counts, median_frequency
 from zoo.data.config import Data
 from zoo.data.info import Info
@@ -38,10 +39,8 @@ class Segmentation:
 
     def __post_init__(self):
         fields.check_types(self)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"task.label_smoothing must be in [0, 1); got {self.label_smoothing}.")
-        if self.boundary_tolerance is not None and self.boundary_tolerance <= 0:
-            raise ValueError(f"task.boundary_tolerance must be > 0; got {self.boundary_tolerance}.")
+        require(self, "task.", ("label_smoothing",), "in [0, 1)", lambda v: 0 <= v < 1)
+        require(self, "task.", ("boundary_tolerance",), "> 0", lambda v: v is None or v > 0)
 
     def open(self, data: Data, split: str) -> Source:
         return open_source(data.name, split, label_offset=data.label_offset, **data.opening())
