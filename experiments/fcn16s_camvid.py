@@ -1,4 +1,4 @@
-"""FCN-16s on CamVid, small. NOT VERIFIED: nobody has run it.
+"""FCN-16s on CamVid, small.
 
 python -m experiments.launch fcn16s_camvid --set data.path=DIR --set init_from=runs/fcn32s_camvid
 

@@ -1,4 +1,4 @@
-"""FCN-32s on CamVid, small. NOT VERIFIED: nobody has run it.
+"""FCN-32s on CamVid, small.
 
 python -m experiments.launch fcn32s_camvid --set data.path=DIR
 All but model and learning rate is as in unet_camvid.

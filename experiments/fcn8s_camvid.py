@@ -1,4 +1,4 @@
-"""FCN-8s on CamVid, small. NOT VERIFIED: nobody has run it.
+"""FCN-8s on CamVid, small.
 
 python -m experiments.launch fcn8s_camvid --set data.path=DIR --set init_from=runs/fcn16s_camvid
 

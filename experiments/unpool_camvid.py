@@ -1,4 +1,4 @@
-"""MaxUnpoolNet on CamVid; all else as in unet_camvid. NOT VERIFIED: nobody has run it.
+"""MaxUnpoolNet on CamVid; all else as in unet_camvid.
 
 python -m experiments.launch unpool_camvid --set data.path=DIR
 """

@@ -17,11 +17,11 @@ HEAD = (
     "and suffers less from what else runs. Every side has a process of its own on the CPU, in "
     "float32, with as many threads as cores; times are medians of a call after the warm-up, whose "
     "first call (with compilation) stands beside it. Memory is the peak of the whole process; "
-    "temporaries are XLA's; load is the average number of processes, ours included. A GPU was not "
-    "measured.\n\n"
+    "temporaries are XLA's; load is the average number of processes, ours included; the machines "
+    "stand below. A GPU was not measured.\n\n"
 )
 COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "first call", "memory, MiB")
-COLUMNS += ("temporaries, MiB", "load")
+COLUMNS += ("temporaries, MiB", "load", "machine")
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -65,9 +65,13 @@ def markdown(rows: Iterable[Row], records: Mapping[str, Any]) -> str:
         record = records[row.name]
         key = record["date"][:10], record["hardware"], f"Python {record['python']}"
         setting.setdefault(key, []).append(row.name)
-        lines += [_line(cells) for cells in _cells(row.name, record)]
-    told = [", ".join(key) + f": {_versions(records, names)}." for key, names in setting.items()]
-    return HEAD + "\n".join(lines) + "\n\n" + "\n".join(told) + "\n"
+        number = f"{list(setting).index(key) + 1}"
+        lines += [_line([*cells, number]) for cells in _cells(row.name, record)]
+    told = [
+        f"Machine {number}: {', '.join(key)}: {_versions(records, names)}."
+        for number, (key, names) in enumerate(setting.items(), start=1)
+    ]
+    return HEAD + "\n".join(lines) + "\n\n" + "\n\n".join(told) + "\n"
 
 
 def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:

@@ -225,8 +225,12 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     assert 1e-4 < np.abs(logits - want).max() / np.abs(want).max() < 0.05
     # Also inside: only the scores, and what enlarges them, are float32.
     equations = jax.make_jaxpr(model.apply)(variables, image).eqns
-    made = [e.outvars[0].aval.dtype for e in equations if "conv_general" in e.primitive.name]
-    assert made == 15 * [jnp.bfloat16] + 3 * [jnp.float32]
+    made = {}
+    for e in equations:
+        made.setdefault(e.primitive.name, []).append(e.outvars[0].aval.dtype)
+    assert made["conv_general_dilated"] == 14 * [jnp.bfloat16] + 3 * [jnp.float32]
+    # fc6 is larger than its map, hence a product; then the three that enlarge.
+    assert made["dot_general"] == [jnp.bfloat16] + 3 * [jnp.float32]
 
 
 def test_vmap_equals_a_batch():

@@ -55,7 +55,7 @@ def has_blocks(function, *inputs):
         (1, 9, 7, (3, 3), "SAME"),  # Three blocks of 3 rows.
         (3, 6, 5, (3, 3), "SAME"),
         (2, 8, 50, (3, 3), "VALID"),  # A row is more than a block.
-        (1, 1, 1, (3, 3), "SAME"),
+        (1, 3, 3, (3, 3), "SAME"),
         (1, 12, 6, (1, 1), "SAME"),
         (2, 5, 8, (2, 2), "SAME"),  # Zeros at one end alone.
         (1, 11, 6, (2, 3), ((3, 0), (1, 2))),
@@ -80,6 +80,29 @@ def test_gradients_match_torch(always, peer, b, h, w, k, padding):
     equal(out, want)
     equal(dx, a.grad.permute(0, 2, 3, 1))
     equal(dkernel, c.grad.permute(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("size", "k", "padding"),
+    [((5, 6), (7, 7), "SAME"), ((1, 9), (2, 3), "SAME"), ((4, 3), (5, 3), ((4, 1), (0, 2)))],
+)
+def test_a_kernel_larger_than_the_map(size, k, padding):
+    x, kernel, moves = picture(2, *size, 3), picture(*k, 3, 4, seed=1), picture(2, *size, 3, seed=2)
+    program = jit(lambda x: conv(x, kernel, padding))
+    assert "convolution" not in program.lower(x).as_text()
+    want = xla(x, kernel, padding)
+    weight = picture(*want.shape, seed=3)
+    for got, expected in zip(
+        pulled(lambda *both: conv(*both, padding), x, kernel, weight),
+        pulled(lambda *both: xla(*both, padding), x, kernel, weight),
+        strict=True,
+    ):
+        equal(got, expected)
+    equal(jax.jvp(program, (x,), (moves,))[1], xla(moves, kernel, padding))
+
+
+def test_no_place_for_a_kernel_leaves_nothing():
+    assert conv(picture(1, 2, 9, 3), picture(4, 3, 3, 2), "VALID").shape == (1, 0, 7, 2)
 
 
 def test_forward_mode_and_second_derivatives_match_xla(always):

@@ -17,7 +17,8 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from zoo.models.layers import FIELDS, ConvBlock, ConvTranspose, bilinear_kernel, check, he_normal
+from zoo.models import layers
+from zoo.models.layers import FIELDS, Conv, ConvBlock, ConvTranspose, check, he_normal
 from zoo.models.weights import load_weights
 from zoo.ops.pool import max_pool_2x2
 
@@ -80,7 +81,7 @@ class FCN32s(nn.Module):
             pools.append(x)
         for name, side in (("fc6", 7), ("fc7", 1)):
             options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal, "name": name}
-            x = nn.Conv(64 * self.width, (side, side), padding=padding, **options)(x)
+            x = Conv(64 * self.width, (side, side), padding=padding, **options)(x)
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.relu(x))
 
         def score(x: jax.Array, name: str) -> jax.Array:
@@ -89,7 +90,7 @@ class FCN32s(nn.Module):
             return conv(x.astype(jnp.float32))
 
         def upscore(x: jax.Array, factor: int, name: str) -> jax.Array:
-            options = {"padding": padding, "kernel_init": bilinear_kernel, "name": name}
+            options = {"padding": padding, "kernel_init": layers.bilinear_kernel, "name": name}
             options["use_bias"] = False
             return ConvTranspose(self.num_classes, (2 * factor,) * 2, (factor,) * 2, **options)(x)
 

@@ -20,29 +20,42 @@ def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) ->
     """`jax.lax.conv_general_dilated`; on CPU the gradient by the kernel by blocks if that is fast.
 
     Blocks are summed in float32. Differentiates in any mode and as often as one likes. Before JAX
-    0.10 that gradient is XLA's in any case.
+    0.10 that gradient is XLA's in any case. A kernel larger than the map, as FCN's on a small
+    picture, is one product of matrices: XLA on CPU takes up to 80 times as long.
     """
-    if not _gains(x, kernel, strides, options):
+    plain = _plain(x, kernel, strides, options)
+    larger = plain and any(k > n for k, n in zip(kernel.shape[:2], x.shape[1:3], strict=True))
+    if not larger and not (plain and _gains(x, kernel)):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return _convolution(x, kernel, tuple(map(tuple, padding)))
+    return (_at_once if larger else _convolution)(x, kernel, tuple(map(tuple, padding)))
 
 
-def _gains(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
-    if _OLD or x.ndim != 4 or tuple(strides) != (1, 1):
-        return False
-    if not all(isinstance(n, int) for n in x.shape):  # Of a free size, in an export.
+def _plain(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
+    """Whether it is one of pictures of a known size, NHWC, pixel by pixel."""
+    if x.ndim != 4 or tuple(strides) != (1, 1) or not all(isinstance(n, int) for n in x.shape):
         return False
     others = (v for k, v in options.items() if k != "dimension_numbers")
     names = options.get("dimension_numbers"), _NAMES
     specs = {lax.conv_dimension_numbers(x.shape, kernel.shape, n) for n in names}
-    if any(v not in (None, 1, (1, 1)) for v in others) or len(specs) > 1:
-        return False
+    return all(v in (None, 1, (1, 1)) for v in others) and len(specs) == 1
+
+
+def _gains(x: jax.Array, kernel: jax.Array) -> bool:
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
-    if x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9 or b * h * w * c * out < _PAYS:
+    if _OLD or x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9:
         return False
-    return b * out <= 2 * c  # XLA's gains by more images, this one where less comes out than in.
+    # XLA's gains by more images, this one where less comes out than in.
+    return b * h * w * c * out >= _PAYS and b * out <= 2 * c
+
+
+def _at_once(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
+    """All places of the kernel side by side as channels."""
+    x, (kh, kw, _, out) = jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel.shape
+    h, w = max(0, x.shape[1] - kh + 1), max(0, x.shape[2] - kw + 1)
+    near = [x[:, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
+    return jnp.concatenate(near, axis=-1) @ kernel.reshape(-1, out)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -130,10 +130,19 @@ def test_table_by_hand():
     text = markdown(rows, {"a/b": record(0.125)})
     assert (
         "| `a/b`: work | 0.25 (0.25-0.25) |  | 125 (125-125) ms, 64 images/s | "
-        "peer 500 (500-500) ms, 16 images/s | 2.5 s / 2.5 s | 100 / 100 | 1.2 | 0.4 |"
+        "peer 500 (500-500) ms, 16 images/s | 2.5 s / 2.5 s | 100 / 100 | 1.2 | 0.4 | 1 |"
     ) in text
     assert "| `c/d`: work | not run |" in text
-    assert text.endswith("2026-11-25, cpu, Python 3: jax 1, torch 2.\n")
+    assert text.endswith("\nMachine 1: 2026-11-25, cpu, Python 3: jax 1, torch 2.\n")
+
+
+def test_rows_of_two_machines_are_told_apart():
+    rows = [Row(name, "work", {OURS: None, "peer": None}) for name in ("a/b", "c/d", "e/f")]
+    other = {**record(0.5), "hardware": "another"}
+    text = markdown(rows, {"a/b": record(0.25), "c/d": other, "e/f": record(0.125)})
+    ends = [line.split(" | ")[-1] for line in text.splitlines() if line.startswith("| `")]
+    assert ends == ["1 |", "2 |", "1 |"]
+    assert "Machine 2: 2026-11-25, another, Python 3" in text
 
 
 @pytest.mark.parametrize(
