@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from patch_nets import NETS, every
-from support import equal, initialised, picture
+from support import descend, equal, initialised, picture
 from zoo.models import PatchClassifier, sliding_window
 
 
@@ -258,21 +258,10 @@ def test_learns_one_batch_by_heart():
     image = picture(2, 8, 8, 1)
     label = rng.integers(0, 3, (2, 8, 8))
     variables = initialised(model, image)
-    tx = optax.adam(1e-2)
 
-    @jax.jit
-    def fit(params):
-        def loss(params):
-            logits = model.apply(params, image, train=True)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+    def loss(params):
+        logits = model.apply(params, image, train=True)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
-        def step(carry, _):
-            params, state = carry
-            value, gradient = jax.value_and_grad(loss)(params)
-            updates, state = tx.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), value
-
-        return jax.lax.scan(step, (params, tx.init(params)), length=200)[1]
-
-    losses = fit(variables)
+    _, losses = descend(loss, variables, rate=1e-2, steps=200)
     assert losses[0] > 0.9 and losses[-1] < 0.05

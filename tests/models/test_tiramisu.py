@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from experiments.tiramisu_memory import Plain, train_step
-from support import equal, initialised, picture
+from support import descend, equal, initialised, picture
 from zoo.models import FCDenseNet56, FCDenseNet67, FCDenseNet103, tiramisu
 from zoo.train import fields
 
@@ -452,23 +452,12 @@ def test_learns_one_batch_by_heart():
     image = picture(2, 8, 8, 1)
     label = np.random.default_rng(0).integers(0, 3, (2, 8, 8))
     variables = initialised(model, image)
-    tx = optax.adam(1e-2)
 
-    @jax.jit
-    def fit(params):
-        def loss(params):
-            logits, _ = model.apply(
-                {**variables, "params": params}, image, train=True, mutable="batch_stats"
-            )
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+    def loss(params):
+        logits, _ = model.apply(
+            {**variables, "params": params}, image, train=True, mutable="batch_stats"
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
-        def update(carry, _):
-            params, state = carry
-            value, gradient = jax.value_and_grad(loss)(params)
-            updates, state = tx.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), value
-
-        return jax.lax.scan(update, (params, tx.init(params)), length=200)[1]
-
-    losses = fit(variables["params"])
+    _, losses = descend(loss, variables["params"], rate=1e-2, steps=200)
     assert losses[0] > 0.9 and losses[-1] < 0.05

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from support import equal, initialised, picture
+from support import descend, equal, initialised, picture
 from zoo.models import UNet
 
 
@@ -139,21 +139,10 @@ def test_learns_one_batch_by_heart():
     image = picture(2, 16, 16, 1)
     label = rng.integers(0, 3, (2, 16, 16))
     params = initialised(model, image)
-    tx = optax.adam(1e-2)
 
-    @jax.jit
-    def fit(params):
-        def loss(params):
-            logits = model.apply(params, image)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+    def loss(params):
+        logits = model.apply(params, image)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
-        def step(carry, _):
-            params, state = carry
-            value, gradient = jax.value_and_grad(loss)(params)
-            updates, state = tx.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), value
-
-        return jax.lax.scan(step, (params, tx.init(params)), length=300)[1]
-
-    losses = fit(params)
+    _, losses = descend(loss, params, rate=1e-2, steps=300)
     assert losses[0] > 0.9 and losses[-1] < 0.05

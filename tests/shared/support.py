@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 
 def equal(got, want, tolerance=1e-5, message=""):
@@ -31,3 +32,18 @@ def initialised(model, image, seed: int = 0):
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def descend(loss, params, *, rate: float, steps: int):
+    """The parameters after so many steps of Adam down `loss(params)`, and its values on the way."""
+    tx = optax.adam(rate)
+
+    def step(carry, _):
+        params, state = carry
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(gradient, state)
+        return (optax.apply_updates(params, updates), state), value
+
+    start = params, tx.init(params)
+    (params, _), losses = jax.jit(lambda start: jax.lax.scan(step, start, length=steps))(start)
+    return params, losses
