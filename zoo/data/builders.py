@@ -58,7 +58,8 @@ def prepare(builder) -> None:
     if isinstance(builder, Builder):
         hint = "the environment variable ZOO_CACHE names the folder of prepared data"
         with explained(f"{builder.name} cannot be prepared", hint, OSError):
-            return builder.download_and_prepare()
+            builder.download_and_prepare()
+        return
     urls = builder.url_infos or {}
     mib = sum(info.size for info in urls.values()) / 2**20
     size = f" (its downloads are {mib:,.0f} MiB)" if mib else ""

@@ -17,22 +17,11 @@ from PIL import Image
 
 from experiments.serve import main
 from experiments.serve import server as served
-from serving import RNG, by_hand, embedded, ids_of, png, post, running, segmenting
+from serving import RNG, by_hand, embedded, ids_of, png, post, running
 from zoo.data.images import write_rgb
 from zoo.infer import embed_files, load_run, predict, verify
 
 ROOT = pathlib.Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return segmenting(tmp_path_factory.mktemp("runs") / "shapes")
-
-
-@pytest.fixture(scope="module")
-def url(run):
-    with running(run) as at:
-        yield at
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,8 @@ import requests
 from PIL import Image
 
 from experiments.serve import server as served
-from serving import by_hand, ids_of, png, post, running, segmenting
+from serving import by_hand, ids_of, png, post, running
 from zoo.infer import predict
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return segmenting(tmp_path_factory.mktemp("runs") / "shapes")
-
-
-@pytest.fixture(scope="module")
-def url(run):
-    with running(run) as at:
-        yield at
 
 
 def test_500_requests_at_once(run):
