@@ -204,11 +204,18 @@ def test_one_embedding_one_class_and_duplicates():
 
 
 def test_bfloat16_is_summed_in_float32():
-    x, centres = (jnp.asarray(v, jnp.bfloat16) for v in example())
-    values, weights = arcface(x, centres, LABELS, scale=16.0)
-    assert values.dtype == weights.dtype == jnp.float32
-    want = loop(np.asarray(x, np.float64), np.asarray(centres, np.float64), LABELS)
-    equal(mean(values, weights), want)
+    coarse = [jnp.asarray(v, jnp.bfloat16) for v in example()]
+    value, gradients = compiled()(*coarse, LABELS)
+    x, centres = map(np.float64, coarse)
+    assert value.dtype == jnp.float32
+    equal(value, loop(x, centres, LABELS))
+    wanted = (
+        slope(lambda x: loop(x, centres, LABELS), x),
+        slope(lambda c: loop(x, c, LABELS), centres, 1e-7),
+    )
+    for got, want in zip(gradients, wanted, strict=True):
+        assert got.dtype == jnp.bfloat16
+        equal(np.float64(got), want, 2**-8)
 
 
 @pytest.mark.parametrize("unknown", [-1, K, np.iinfo(np.int32).max])

@@ -161,7 +161,7 @@ def test_equal_embeddings_lose_the_margin(name, squared):
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.5])
-@pytest.mark.parametrize("name", ["all", "hard"])
+@each_loss
 def test_duplicates_and_margin_0(name, margin):
     x, labels = example()
     x[labels == labels[0]] = x[0]
@@ -180,7 +180,7 @@ def test_near_rows_far_from_others_keep_their_digits(name, apart):
     assert_equal(run(name, x, labels), loop(name, x, labels))
 
 
-@pytest.mark.parametrize("name", ["all", "hard"])
+@each_loss
 def test_a_single_row(name):
     value, gradient = run(name, np.ones((1, D), np.float32), np.arange(1))
     assert value == 0 and gradient.shape == (1, D) and not gradient.any()
@@ -220,7 +220,8 @@ def test_a_triplet_on_the_margin_is_inactive(name):
         assert run(name, x, labels, np.arange(B) < 3)[0] == 0
 
 
-@pytest.mark.parametrize("name, dtype", [("all", jnp.bfloat16), ("hard", jnp.float16)])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@each_loss
 def test_half_precision_is_computed_in_float32(name, dtype):
     x, labels = example()
     x = jnp.asarray(x, dtype)

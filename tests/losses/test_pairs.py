@@ -159,12 +159,14 @@ def test_extreme_logits_are_finite():
 
 def test_bfloat16_is_summed_in_float32():
     pair = jnp.asarray(example(), jnp.bfloat16)
-    values, weights = contrastive(*pair, SAME)
-    assert values.dtype == weights.dtype == jnp.float32
-    equal(mean(values, weights), contrastive_loop(*np.float32(pair), SAME, 1.0)[0])
-    values, weights = pair_cross_entropy(pair[0, :, 0], SAME)
-    assert values.dtype == weights.dtype == jnp.float32
-    equal(mean(values, weights), cross_entropy_loop(np.float32(pair[0, :, 0]), SAME)[0])
+    logits = pair[0, :, 0]
+    for (value, gradient), want in (
+        (CONTRASTIVE(pair, SAME), contrastive_loop(*np.float64(pair), SAME, 1.0)),
+        (CROSS_ENTROPY(logits, SAME), cross_entropy_loop(np.float64(logits), SAME)),
+    ):
+        assert value.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
+        equal(value, want[0])
+        equal(np.float64(gradient), want[1], 2**-8)
 
 
 @pytest.mark.parametrize(

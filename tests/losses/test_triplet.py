@@ -112,9 +112,11 @@ def test_margin_0_and_duplicates_is_0():
 
 def test_bfloat16_is_summed_in_float32():
     triplets = jnp.asarray(example(), jnp.bfloat16)
-    values, weights = triplet(*triplets, margin=0.5)
-    assert values.dtype == weights.dtype == jnp.float32
-    equal(mean(values, weights), loop(np.float32(triplets), 0.5)[0])
+    value, gradient = RUN(triplets)
+    assert value.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
+    want_value, want_gradient = loop(np.float64(triplets), 0.5)
+    equal(value, want_value)
+    equal(np.float64(gradient), want_gradient, 2**-8)
 
 
 @pytest.mark.parametrize(
