@@ -18,13 +18,19 @@ from zoo.data.images import read_image, read_mask
 
 MOST_COLOURS = 32  # That are taken for classes without a table.
 SOLID = 0.05  # Of a value's pixels begin a 2x2 square of it, or it is stray; of areas nearly all.
+SELDOM = 0.01  # Share of all pixels up to which 255 may be void though it seldom meets other ids.
 REMEDY = "redraw them, or list what is meant in a classes.csv (name,id or name,r,g,b) in the folder"
 _TABLE = re.compile(
-    r"(?i)(?:class(?:es|_?names?|_dict)?|label_?(?:map|s|_?colors)|colou?r_?(?:s|map)|palette"
+    r"(?i)_?(?:class(?:es|_?names?|_dict)?|label_?(?:map|s|_?colors)|colou?r_?(?:s|map)|palette"
     r"|codes|dataset)\.(?:csv|txt|json)"
 )
 _VOID = re.compile(r"(?i)void|unlabell?ed|ignored?|don'?t ?care|unknown")
-_ROW = re.compile(r"((?:\d+[\s,;:=|]+)*)(.*?)((?:[\s,;:=|]+\d+)*)[\s,;:=|]*")
+# Numbers, a name, numbers; the last ones after more than a blank, which may belong to the name.
+_ROW = re.compile(
+    r"((?:\d+[\s,;:=|]+)*)(.*?)((?:\s*[,;:=|\t][\s,;:=|]*\d+(?:[\s,;:=|]+\d+)*)?)[\s,;:=|]*"
+)
+_BLANK = re.compile(r"(\D.*?)((?: +\d+)+)")
+_HEAD = re.compile(r"(?i)[,;:=|\t]|name|class|label|\bid\b|value|index|categor")
 _RGB = np.array([1 << 16, 1 << 8, 1], np.int32)
 
 
@@ -96,7 +102,8 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
     """Decides what the masks' values stand for.
 
     255 beside ids 0..n (or 1..n, or a palette's) is void, but beside one other value a class.
-    ValueError for a faulty table, palettes that differ, one class only, and too many colours.
+    ValueError for a faulty table, palettes that differ, one class only, too many colours, and a 255
+    that is void by some masks and a class by others.
     """
     votes = [one.coloured for one in seen.values() if one.pixels.keys() - {0}]
     coloured = 2 * sum(votes) > len(votes)
@@ -123,6 +130,11 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
         if len(pixels) > 2 and not (run and 2 * len(stray) <= len(pixels)):
             others, run = [v for v in others if v not in stray], run and not stray
         if not coloured and 255 in pixels and len(others) > 1 and (run or palette):
+            if stray >= {*others[1:]} and sum(pixels[v] for v in others[1:]) < pixels[255]:
+                others = others[:1]  # Specks beside a class drawn as 255.
+            else:
+                _check_void(seen, pixels, others)
+        if not coloured and 255 in pixels and len(others) > 1 and (run or palette):
             void, rule = {255}, f"{rule}; 255 is void beside the ids {others[0]}..{others[-1]}"
         found = sorted({*others, *(pixels.keys() & {255})})
         colours = {v: v for v in found} if coloured else palette
@@ -134,6 +146,24 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
     names, colours = zip(*(rows[v] for v in classes), strict=True)
     ids = dict.fromkeys(void, 255) | {v: i for i, v in enumerate(classes)}
     return Meaning(names, colours, ids, coloured, rule, why)
+
+
+def _check_void(seen: Mapping[Path, Seen], pixels: Mapping[int, int], others: list[int]) -> None:
+    """Raises ValueError where 255 may be a class of some masks and not the void of all."""
+    holding = {path: one.pixels for path, one in seen.items() if 255 in one.pixels}
+    alone = [path for path, held in holding.items() if len(held) < 3]
+    beside = [path for path in holding if path not in alone]
+    few = pixels[255] < min(SELDOM * sum(pixels.values()), *(pixels[v] for v in others))
+    if len(beside) >= len(alone) or (beside and few):
+        return
+    counts = {path: sum(one.pixels.get(v, 0) for v in others[1:]) for path, one in seen.items()}
+    odd = {path: n for path, n in counts.items() if n}
+    path, ids = min(odd, key=odd.get), f"{others[1]}" + f"..{others[-1]}" * (len(others) > 2)
+    raise ValueError(
+        f"The masks disagree: {len(alone)} hold 255 and at most one other value, as {alone[0]}, so "
+        f"255 is a class, but {len(odd)} hold the ids {ids}, as {path} in {odd[path]} px, so 255 "
+        "would be void; redraw some, or list which ids are classes in a classes.csv (name,id)."
+    )
 
 
 def find_table(root: Path, masks: Collection[Path]) -> Path | None:
@@ -156,21 +186,38 @@ def read_table(path: Path, coloured: bool) -> dict[int, tuple[str, int | None]]:
     try:
         text = path.read_text("utf-8-sig")
         lines = _rows(json.loads(text)) if path.suffix == ".json" else text.splitlines()
-        rows = [_ROW.fullmatch(line.replace('"', "").strip()) for line in lines if line[:1] != "#"]
-        rows = [(r[2], [int(n) for n in re.findall(r"\d+", r[1] + r[3])]) for r in rows if r[0]]
-        if any(numbers for _, numbers in rows):  # A row without them is the head.
-            rows = [row for row in rows if row[1]]
-        for i, (name, numbers) in enumerate(rows):
+        for i, (name, numbers) in enumerate(_named(lines)):
             rgb = int.from_bytes(bytes(numbers[-3:]), "big") if len(numbers) > 2 else None
             value = numbers[0] if len(numbers) in (1, 4) else i
             if len(numbers) not in (0, 1, 3, 4) or (not coloured and value > 255):
                 raise ValueError(f"the row of {name!r} has the numbers {numbers}")
             if not coloured or rgb is not None:
-                table[rgb if coloured else value] = (name, rgb)
+                key = rgb if coloured else value
+                if table.setdefault(key, (name, rgb)) != (name, rgb):
+                    twice = f"{table[key][0]!r} and {name!r} are both {written(key, coloured)}"
+                    raise ValueError(f"{twice}, and a mask cannot tell them apart")
     except (ValueError, AttributeError, TypeError) as error:
         problem = f"The table of classes {path} cannot be read ({error})"
         raise ValueError(f"{problem}; give rows of name,id or name,r,g,b.") from error
     return table
+
+
+def _named(lines: Collection[str]) -> list[tuple[str, list[int]]]:
+    """Name and numbers of each row but the head; numbers after a blank may belong to the names."""
+    texts = [text for line in lines if line[:1] != "#" and (text := line.replace('"', "").strip())]
+    parts = [_ROW.fullmatch(text).groups() for text in texts]
+    if not any(lead or trail for lead, _, trail in parts):
+        head = texts and not _BLANK.fullmatch(texts[0]) and bool(_HEAD.search(texts[0]))
+        found = [_BLANK.fullmatch(text) for text in texts[head:]]
+        # "road 1, car 2" are ids; "type 1, type 2" and "sky, type 1" are names.
+        if all(found) and all(len({m[k] for m in found}) == len(found) for k in (1, 2)):
+            parts = [("", match[1], match[2]) for match in found]
+    rows = [(n, [int(d) for d in re.findall(r"\d+", lead + trail)]) for lead, n, trail in parts]
+    if len(rows) > 1 and not rows[0][1] and rows[1][1] and _HEAD.search(texts[0]):
+        del rows[0]
+    if bare := [name for name, numbers in rows if not numbers and rows[0][1]]:
+        raise ValueError(f"the row of {bare[0]!r} has no number, others have")
+    return rows
 
 
 def _rows(data: Any) -> list[str]:

@@ -237,6 +237,32 @@ def another_palette(root):
     return "classes", mask(root, 1)
 
 
+def of_two_values(root, odd):
+    """All masks of 0 and 255, but for one with `odd` of a 1 in its corner."""
+    for split in (0, 1):
+        for n in range(5):
+            save((ids(10 * split + n) > 0).astype(np.uint8) * 255, mask(root, n, split))
+    label = (ids(2) > 0).astype(np.uint8) * 255
+    label[:odd, :odd] = 1
+    save(label, mask(root, 2))
+
+
+def one_speck_beside_255(root):
+    of_two_values(root, 1)
+    return "values", mask(root, 2)
+
+
+def one_mask_of_1_among_255(root):
+    of_two_values(root, 0)
+    save((ids(2) > 0).astype(np.uint8), mask(root, 2))
+    return "classes", mask(root, 2)
+
+
+def one_id_twice_in_the_table(root):
+    (root / "classes.csv").write_text("name,id\nground,0\nhouse,1\ntree,1\nroad,2\n")
+    return "classes", root / "classes.csv"
+
+
 MASKS = [
     empty_file, truncated_picture, text_for_a_picture, truncated_mask, text_for_a_mask, small_mask,
     large_picture, coloured_mask, float_mask, float_picture, jpeg_mask, sixteen_bit_mask,
@@ -244,6 +270,7 @@ MASKS = [
     id_not_in_the_table, empty_mask, class_of_validation_alone, class_of_training_alone,
     rare_class, picture_in_two_splits, nearly_one_in_two_splits, twice_in_one_split,
     turned_by_exif, upside_down_by_exif, another_palette,
+    one_speck_beside_255, one_mask_of_1_among_255, one_id_twice_in_the_table,
 ]  # fmt: skip
 
 
