@@ -67,14 +67,42 @@ def test_eight_devices_are_one(name):
     assert_equal(on_eight(name)(x, labels, valid), run(name, x, labels, valid))
 
 
+def flops(jaxpr) -> int:
+    """Of a program, a device's; XLA's count takes a loop's body once, which is here its trips."""
+    total = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "cond":
+            total += max(flops(branch.jaxpr) for branch in params["branches"])
+        elif name == "while":  # Over the positives of an anchor, 4 at a time: 7 take 2 trips.
+            total += 2 * flops(params["body_jaxpr"].jaxpr)
+        elif "jaxpr" in params:
+            inner = params["jaxpr"]
+            total += params.get("length", 1) * flops(getattr(inner, "jaxpr", inner))
+        elif name == "dot_general":
+            (columns, _), _ = params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * np.prod([shape[c] for c in columns])
+        elif name in ("add", "sub", "mul", "div", "max", "square", "sqrt", "integer_pow"):
+            total += equation.outvars[0].aval.size
+        elif name.startswith("reduce_"):
+            total += equation.invars[0].aval.size
+    return int(total)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["all", "hard"])
-def test_memory_falls_with_the_devices(name):
-    shapes = [jax.ShapeDtypeStruct(*s) for s in (((4096, 16), "f4"), ((4096,), "i4"))]
-    shapes.append(jax.ShapeDtypeStruct((4096,), bool))
-    one, eighth = (
-        f.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
-        for f in (compiled(name), on_eight(name))
-    )
+def test_work_and_memory_fall_with_the_devices(name):
+    b, d = 4096, 128
+    shapes = [jax.ShapeDtypeStruct(*s) for s in (((b, d), "f4"), ((b,), "i4"), ((b,), bool))]
+    traced = [f.trace(*shapes) for f in (compiled(name), on_eight(name))]
+    whole, part = (flops(t.jaxpr.jaxpr) for t in traced)
+    # A difference, a square and a sum for the distances; where rows are near, the gradient's two
+    # sums of weighted differences take 3 each too.
+    assert 9 * b * b * d < whole < 9.5 * b * b * d
+    assert part <= whole / 6
+    one, eighth = (t.lower().compile() for t in traced)
+    assert eighth.cost_analysis()["flops"] <= one.cost_analysis()["flops"] / 6
+    one, eighth = (c.memory_analysis().temp_size_in_bytes for c in (one, eighth))
     assert one <= 400 * 2**20
     assert eighth <= one / 6
