@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from support import equal
 from zoo.losses.arcface import arcface
@@ -191,6 +192,33 @@ def test_padding_has_no_influence(filling):
     assert not gradients[0][~valid].any()
     value, gradients = compiled()(padded, centres, labels, np.zeros_like(valid))
     assert value == 0 and not any(g.any() for g in gradients)
+
+
+def test_eight_devices_are_one():
+    """Each with its rows and all the centres, unequally many of them padding."""
+    rows, whole = PartitionSpec("devices"), PartitionSpec()
+
+    def step(x, centres, labels, valid):
+        def sums(x, centres):
+            values, weights = arcface(x, centres, labels, margin=0.5, scale=16.0, valid=valid)
+            return values.sum(), weights.sum()
+
+        value, pull, weight = jax.vjp(sums, x, centres, has_aux=True)
+        value, weight = (jax.lax.psum(s, "devices") for s in (value, weight))
+        of_x, of_centres = pull(jnp.ones(()) / weight)
+        return value / weight, of_x, jax.lax.psum(of_centres, "devices")
+
+    mesh = jax.make_mesh((8,), ("devices",), axis_types=(AxisType.Auto,))
+    specs = {"in_specs": (rows, whole, rows, rows), "out_specs": (whole, rows, whole)}
+    run = jax.jit(jax.shard_map(step, mesh=mesh, check_vma=False, **specs))
+    x, labels = np.full((16, D), np.nan, np.float32), np.full(16, -1, np.int32)
+    valid = np.isin(np.arange(16), [0, 1, 2, 3, 5, 8, 9, 10, 12])  # Devices 3 and 7 have none.
+    x[valid], labels[valid] = example()[0], LABELS
+    value, of_x, of_centres = run(x, example()[1], labels, valid)
+    equal(value, reference()[0])
+    equal(of_x[valid], reference()[1])
+    equal(of_centres, reference()[2])
+    assert not of_x[~valid].any()
 
 
 def test_one_embedding_one_class_and_duplicates():
