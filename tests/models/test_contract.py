@@ -18,6 +18,8 @@ from flax import linen as nn
 from support import equal, picture
 from zoo.models import (
     FCDenseNet56,
+    FCDenseNet67,
+    FCDenseNet103,
     FCN8s,
     FCN16s,
     FCN32s,
@@ -27,6 +29,7 @@ from zoo.models import (
 )
 from zoo.train import fields
 
+TIRAMISU = dict(growth_rate=4, blocks=(1, 2), features=6)
 # The network of each paper, whose shapes alone are looked at, and what makes it small.
 MODELS = {
     "unet": (UNet, dict(width=4, depth=2)),
@@ -40,9 +43,11 @@ MODELS = {
     "fcn32s": (FCN32s, dict(width=2)),
     "fcn16s": (FCN16s, dict(width=2)),
     "fcn8s": (FCN8s, dict(width=2)),
-    "tiramisu": (FCDenseNet56, dict(growth_rate=4, blocks=(1, 2), features=6)),
+    "tiramisu56": (FCDenseNet56, TIRAMISU),
+    "tiramisu67": (FCDenseNet67, TIRAMISU),
+    "tiramisu103": (FCDenseNet103, TIRAMISU),
 }
-BATCH_NORM = ("unet-norm", "unpool", "tiramisu")
+BATCH_NORM = ("unet-norm", "unpool", "tiramisu56")
 
 
 # What is compiled here runs a few times: without optimization it is ready in a third of the time.
@@ -57,6 +62,12 @@ def name(request):
 def small(name: str, num_classes: int = 3, **more: Any) -> nn.Module:
     build, size = MODELS[name]
     return build(num_classes=num_classes, **{**size, **more})
+
+
+# What compiles takes one name of each small network: that of 56 is that of 67 and 103.
+each_network = pytest.mark.parametrize(
+    "name", {small(name): name for name in reversed(MODELS)}.values()
+)
 
 
 def shapes_of(model: nn.Module, image: jax.ShapeDtypeStruct):
@@ -138,6 +149,7 @@ def test_model_is_its_own_configuration(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (7, 10)])
+@each_network
 def test_a_small_picture_under_vmap_and_pmap(name, size):
     """Eight pictures at once, in a batch, one by one and one a device; each the same twice."""
     model = small(name)
@@ -153,6 +165,7 @@ def test_a_small_picture_under_vmap_and_pmap(name, size):
 
 
 @pytest.mark.slow
+@each_network
 def test_every_parameter_learns(name):
     model = small(name)
     variables, image = variables_of(model), picture(1, 64, 64, 3)
@@ -171,6 +184,7 @@ def test_every_parameter_learns(name):
 
 
 @pytest.mark.slow
+@each_network
 def test_bfloat16_is_used_and_is_near(name):
     model = small(name)
     variables, image = variables_of(model), picture(1, 32, 32, 3)
@@ -196,6 +210,7 @@ def convolutions(jaxpr) -> list:
     return found
 
 
+@each_network
 def test_one_trace_a_shape(name):
     model, traces = small(name), []
     variables = variables_of(model)
@@ -213,6 +228,7 @@ def test_one_trace_a_shape(name):
 # Where a pixel sees.
 
 
+@each_network
 def test_no_pixel_sees_beyond_the_halo(name):
     model = small(name)
     side = 2 * model.halo + 3 * model.stride
@@ -234,6 +250,7 @@ def test_no_pixel_sees_beyond_the_halo(name):
 
 
 @pytest.mark.slow
+@each_network
 def test_tiles_with_a_halo_equal_the_whole(name):
     model = small(name)
     halo = -(-model.halo // model.stride) * model.stride  # Origins are multiples of the stride.
@@ -256,25 +273,52 @@ def test_tiles_with_a_halo_equal_the_whole(name):
 # Training.
 
 
+@each_network
 def test_statistics_move_in_training_alone(name):
+    """And what dropout keeps, where there is any, is told by the key."""
     model = small(name)
     variables, image = variables_of(model), picture(2, 16, 16, 3)
     assert ("batch_stats" in variables) == (name in BATCH_NORM)
 
     @functools.partial(jit, static_argnames="train")
-    def run(train):
-        rngs = {"dropout": jax.random.key(0)}
-        return model.apply(variables, image, train=train, mutable="batch_stats", rngs=rngs)[1]
+    def run(key, train):
+        rngs = {"dropout": key}
+        return model.apply(variables, image, train=train, mutable="batch_stats", rngs=rngs)
 
-    old = variables.get("batch_stats", {})
-    jax.tree.map(np.testing.assert_array_equal, run(train=False).get("batch_stats", {}), old)
-    moved = jax.tree.map(
-        lambda a, b: bool(np.any(a != b)), run(train=True).get("batch_stats", {}), old
-    )
+    old, key = variables.get("batch_stats", {}), jax.random.key(0)
+    still = run(key, train=False)[1].get("batch_stats", {})
+    jax.tree.map(np.testing.assert_array_equal, still, old)
+    logits, stats = first = run(key, train=True)
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), stats.get("batch_stats", {}), old)
     assert all(jax.tree.leaves(moved))
+    jax.tree.map(np.testing.assert_array_equal, run(key, train=True), first)
+    other, _ = run(jax.random.key(1), train=True)
+    assert np.any(other != logits) == hasattr(model, "dropout_rate")
 
 
 @pytest.mark.slow
+@each_network
+def test_a_single_pixel_trains(name):
+    """Batch norm's variance of it is 0."""
+    model = small(name)
+    variables, image = variables_of(model), picture(1, 1, 1, 3)
+    weight = picture(1, 1, 1, 3, seed=1)
+
+    @jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def run(params):
+        options = {"mutable": "batch_stats", "rngs": {"dropout": jax.random.key(0)}}
+        given = {**variables, "params": params}
+        logits, stats = model.apply(given, image, train=True, **options)
+        return (logits * weight).sum(), stats
+
+    (value, stats), gradient = run(variables["params"])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((value, stats, gradient)))
+    assert np.abs(gradient["head" if "head" in gradient else "score_fr"]["bias"]).max() > 0
+
+
+@pytest.mark.slow
+@each_network
 def test_loss_halves_in_30_steps(name):
     model = small(name)
     if "dropout_rate" in {f.name for f in dataclasses.fields(model)}:
@@ -307,6 +351,7 @@ def test_loss_halves_in_30_steps(name):
     assert losses[-1] < losses[0] / 2
 
 
+@each_network
 def test_saved_and_loaded_is_equal(name, tmp_path):
     model, image = small(name), picture(1, 9, 8, 3)
     variables = variables_of(model)
