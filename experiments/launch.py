@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
-    from experiments import checks, overrides, plan, profile
+    from experiments import checks, environment, overrides, plan, profile
     from experiments.report import finish
     from zoo.train import config, loop
     from zoo.train.parallel import Layout
@@ -124,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
     report = finish.write if args.traceback else finish.attempt
     try:
         with profile.Trace(workdir / "tensorboard", asked=args.profile) as trace:
-            hooks = {"beside": beside.items(), "watch": trace, "finish": report}
+            kept = [*beside.items(), environment.record(experiment.seed)]
+            hooks = {"beside": kept, "watch": trace, "finish": report}
             if args.on_device:
                 from experiments.resident import Resident
 

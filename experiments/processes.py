@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import glob
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ FAULT = 70  # A child's exit code after its own traceback (EX_SOFTWARE); 1 is ta
 ABORTED = (1, LOST, -signal.SIGABRT)  # JAX 0.7's runtime ends a process by exit(1), later abort().
 STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # Ends of a child after which all is well.
 _CHILD = "ZOO_LAUNCH_CHILD"  # Set where a parent watches: to "here" if over all, or "alone".
+COMMAND = "ZOO_COMMAND"  # What the parent was launched by, JSON: a child is told more.
 _GCE = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
 # What stands in the errors of JAX's runtime and its collectives where another process is gone.
 _BROKEN = ("Gloo", "NCCL", "UNAVAILABLE:", "ABORTED:", "DEADLINE_EXCEEDED:", "oordination service")
@@ -244,7 +246,7 @@ def _start(argv: Sequence[str], index: int, here: bool) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.launch", *argv],
         stdin=subprocess.PIPE, stdout=out, stderr=err, text=True, start_new_session=True,
-        env={**os.environ, _CHILD: "here" if here else "alone"},
+        env={**os.environ, _CHILD: "here" if here else "alone", COMMAND: json.dumps(sys.argv)},
     )  # fmt: skip
 
 

@@ -11,14 +11,13 @@ import itertools
 import json
 import pathlib
 import re
-import statistics
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
 import jax
 
-from experiments import compare, plan
+from experiments import compare, environment, plan
 from experiments.launch import finite
 from experiments.report import finish
 from zoo.data.images import write_atomically
@@ -95,7 +94,7 @@ def sweep(
             continue
         print(told, flush=True)
         try:
-            beside = plans[workdir][1].items()
+            beside = [*plans[workdir][1].items(), environment.record(experiment.seed)]
             scores = loop.train(
                 name, experiment, workdir, layout, beside=beside, finish=finish.attempt
             )
@@ -138,17 +137,14 @@ def table(groups: list[list[dict]], headline: str) -> str:
     lines = [["fields", "n", headline, *scores]]
     for runs in groups:
         fields = [f for f in runs[0]["fields"] if not f.startswith("seed=")]
-        cells = [mean_and_deviation([r["scores"][k] for r in runs]) for k in (headline, *scores)]
+        cells = [
+            compare.spread([r["scores"][k] for r in runs], "{:.4f}") for k in (headline, *scores)
+        ]
         lines.append([", ".join(fields) or "as it is", str(len(runs)), *cells])
     ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     split = groups[0][0]["scores"]["split"]
-    note = f"Mean ± sample standard deviation over the seeds, on {split}, at the best checkpoint."
+    note = (
+        "Mean ± sample standard deviation (n - 1) over the n seeds of the row, "
+        f"on {split}, at the best checkpoint."
+    )
     return "\n".join(f"| {' | '.join(line)} |" for line in ruled) + f"\n\n{note}\n"
-
-
-def mean_and_deviation(values: Sequence[float | None]) -> str:
-    """None is nan, which no mean hides."""
-    if None in values:
-        return "nan"
-    mean = f"{statistics.fmean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean

@@ -105,9 +105,9 @@ def test_zoo_knows_no_data_set_of_the_experiments_by_name():
 
 
 def test_one_file_knows_devices():
-    """train/parallel.py; logs.py names them in environment.json."""
+    """train/parallel.py, of zoo."""
     devices = {"pmap", "shard_map", "make_mesh", "Mesh", "devices", "local_devices"}
-    places = {"zoo/train/parallel.py", "zoo/train/logs.py"}
+    places = {"zoo/train/parallel.py", "experiments/environment.py"}
     for path in sources():
         name = path.relative_to(ROOT).as_posix()
         tree = ast.parse(path.read_text("utf-8"))

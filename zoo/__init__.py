@@ -9,8 +9,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PACKAGES = ("data", "infer", "losses", "metrics", "models", "ops", "train")
-_OF_INFER = ("embed", "embed_files", "load", "load_run", "predict", "predict_files")
-_OF_INFER += ("export", "search", "verify")
+_OF_INFER = ("embed", "embed_files", "export", "load", "load_run", "predict", "predict_files")
+_OF_INFER += ("verify",)
 
 __all__ = ["__version__", *_PACKAGES, *_OF_INFER]
 

@@ -22,8 +22,7 @@ def parser(more: Sequence[str]) -> argparse.ArgumentParser:
         """A command, with the arguments that say which model is used on which pictures."""
         p = commands.add_parser(use.__name__, **words)
         option = {"help": "where training wrote, or an exported .safetensors"}
-        name = "workdir" if use is not search else "--workdir"
-        p.add_argument(name, type=pathlib.Path, metavar="WORKDIR", **option)
+        p.add_argument("workdir", type=pathlib.Path, metavar="WORKDIR", **option)
         if images:
             p.add_argument("images", type=pathlib.Path, nargs=images, metavar=metavar)
         p.add_argument("--step", choices=("best", "latest"), default="best", help="(default: best)")
@@ -52,15 +51,6 @@ def parser(more: Sequence[str]) -> argparse.ArgumentParser:
         description="By the threshold of equal errors on the validation split.",
     )  # fmt: skip
     p_verify.add_argument("--json", action="store_true", help="print one JSON object")
-    p_search = add(
-        search, 0, "", help="the pictures of a gallery that are nearest to one",
-        description="GALLERY.npz is what `embed` wrote; the model is the one that wrote it, "
-        "looked for where it then was unless --workdir says where it is now.",
-    )  # fmt: skip
-    p_search.add_argument("gallery", type=pathlib.Path, metavar="GALLERY.npz")
-    p_search.add_argument("image", type=pathlib.Path, metavar="IMAGE")
-    p_search.add_argument("-k", type=int, default=5, help="how many (default: 5)")
-    p_search.add_argument("--json", action="store_true", help="print one JSON list")
     p_export = add(
         export, 0, "", help="the model as one file that needs no zoo",
         description="Writes FILE, a StableHLO program from pictures to ids or embeddings that jax "
@@ -102,12 +92,6 @@ def verify(run, args: argparse.Namespace) -> None:
     )
 
 
-def search(run, args: argparse.Namespace) -> None:
-    found = zoo.search(run, args.gallery, args.image, k=args.k)
-    lines = (f"{item['distance']:.4g}  {item['path']}" for item in found)
-    print(json.dumps(found) if args.json else "\n".join(lines))
-
-
 def export(run, args: argparse.Namespace) -> None:
     takes = zoo.export(run, args.out, format=args.format, logits=args.logits)
     how = f"a program of pictures [{takes}] uint8, explained by {args.out}.json"
@@ -128,14 +112,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         # After the command line is known to be right: `zoo.infer` takes seconds to import.
         zoo.infer.set_up_process()
-        where = args.workdir or zoo.infer.read_gallery(args.gallery)[2]
-        args.use(zoo.load_run(where, which=args.step), args)
+        args.use(zoo.load_run(args.workdir, which=args.step), args)
         return 0
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped; the pictures predicted so far are whole.", file=sys.stderr)
+        print("Stopped; what is written so far is whole.", file=sys.stderr)
         return 130
 
 

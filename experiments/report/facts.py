@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.environment import FILE
 from experiments.report.page import Table
 from zoo.train.run import Run
 
@@ -17,8 +18,10 @@ SAMPLE = 64  # Examples of a split that its hash is over; all would mean to deco
 
 
 def environment(workdir: pathlib.Path) -> tuple[str, Table]:
-    """The command as it can be typed again, and environment.json as a table."""
-    facts = json.loads((workdir / "environment.json").read_text(encoding="utf-8"))
+    """The command as it can be typed again, and environment.json as a table, if it was kept."""
+    if not (path := workdir / FILE).is_file():
+        return "", Table("Environment", ["what", "which"], [])
+    facts = json.loads(path.read_text(encoding="utf-8"))
     program, *arguments = facts.pop("command")
     module = pathlib.Path(program).with_suffix("").parts[-2:]
     known = module == ("experiments", "launch")  # `python -m` leaves the module's whole path.

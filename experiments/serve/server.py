@@ -28,12 +28,12 @@ from PIL import Image
 from pydantic import create_model
 from starlette.exceptions import HTTPException as AnyHTTPException  # A missing route's, too.
 
+from experiments.search import read_gallery
 from zoo.data.images import File, ids_image, read_image
 from zoo.data.info import Info
 from zoo.infer.embed import embed
 from zoo.infer.load import Trained, fingerprint
 from zoo.infer.predict import predict
-from zoo.infer.search import read_gallery
 from zoo.infer.tiles import TILE
 from zoo.infer.verify import threshold
 from zoo.train.embedding import Embedding, pair_distances

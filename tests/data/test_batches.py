@@ -151,6 +151,15 @@ def test_iterate_goes_on_from_any_step(start, threads):
     assert [bytes_of(batch) for batch in got] == want
 
 
+def test_batches_of_one_can_be_iterated():
+    """Of an endless data set there are more of them than Grain can count."""
+    for count in (1, 7):
+        batches = train(pictures(*[(4, 4)] * count), Data(name="x", batch_size=1))
+        got = itertools.islice(iterate(batches, 5, 0), 3)
+        want = [bytes_of(batches[n]) for n in (5, 6, 7)]
+        assert [bytes_of(batch) for batch in got] == want
+
+
 def prefetchers():
     return [t for t in threading.enumerate() if t.name.startswith("grain-prefetch")]
 

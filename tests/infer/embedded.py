@@ -40,6 +40,7 @@ def write(workdir, *, judge=False, model=None, size=None):
         state = TrainState(np.int32(step), drawn["params"], drawn.get("batch_stats", {}), (), None)
         checkpoints.save(state, {"best": {"step": 1, "score": 0.9}, "stale": step - 1})
     checkpoints.close()
-    line = {"step": 1, "split": "validation", "eer_threshold": THRESHOLD, "eer": RATE}
+    scores = {"eer_threshold": THRESHOLD, "eer_threshold_far": RATE, "tar_at_far_0.1": None}
+    line = {"step": 1, "split": "validation", **scores}
     (workdir / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     return model, kept[0]

@@ -7,7 +7,7 @@ import pytest
 
 from zoo.__main__ import main
 from zoo.data.images import Preprocess, write_rgb
-from zoo.infer import load_run, verify
+from zoo.infer import export, load_run, verify
 
 here = pathlib.Path(__file__).parent
 
@@ -58,8 +58,21 @@ def test_distance_and_threshold(tmp_path, pair, judge):
 
 def test_a_checkpoint_without_a_threshold_is_named(tmp_path, pair):
     embedded.write(tmp_path / "run")
-    with pytest.raises(ValueError, match="no scores of step 2 on validation, so no threshold"):
+    with pytest.raises(ValueError, match="no validation scores of step 2, so no threshold"):
         verify(load_run(tmp_path / "run", which="latest"), *pair[:2])
+
+
+def test_an_export_knows_its_threshold(tmp_path, pair):
+    embedded.write(tmp_path / "run")
+    run, (a, b, _) = load_run(tmp_path / "run"), pair
+    export(run, tmp_path / "model.safetensors", format="safetensors")
+    shipped = load_run(tmp_path / "model.safetensors")
+    assert verify(shipped, a, b) == verify(run, a, b)
+    unscored = load_run(tmp_path / "run", which="latest")
+    (tmp_path / "bare").mkdir()
+    export(unscored, tmp_path / "bare" / "model.safetensors", format="safetensors")
+    with pytest.raises(ValueError, match="no validation scores of step 2"):
+        verify(load_run(tmp_path / "bare"), a, b)
 
 
 def test_the_command_line(tmp_path, pair, capsys):

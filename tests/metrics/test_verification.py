@@ -28,7 +28,7 @@ def brute_force(d, same):
     best = max(points, key=lambda p: (round(p[3] * len(d)), -p[0]))
     near = min(points, key=lambda p: (round(abs(p[1] - p[2]), 12), p[0]))
     want = {"threshold": best[0], "far": best[1], "frr": best[2], "accuracy": best[3]}
-    want["eer_threshold"] = near[0]
+    want["eer_threshold"], want["eer_threshold_far"] = near[:2]
     for far in (0.1, 0.01, 0.001, 0.0001):
         tar = max(1 - p[2] for p in points if p[1] <= far + 1e-12)
         want[f"tar_at_far_{far}"] = tar if np.sum(~same) >= 1 / far else np.nan
@@ -72,10 +72,18 @@ def test_by_hand():
     # 3 and from 4 to 5: the smaller counts.
     assert got["roc_auc"] == pytest.approx(8 / 9)
     assert got["eer"] == pytest.approx(1 / 3)
-    assert got["eer_threshold"] == 3.5
+    assert got["eer_threshold"] == 3.5 and got["eer_threshold_far"] == pytest.approx(1 / 3)
     assert (got["threshold"], got["far"]) == (2.5, 0.0)
     assert got["frr"] == pytest.approx(1 / 3) and got["accuracy"] == pytest.approx(5 / 6)
     assert np.isnan([got[f"tar_at_far_{f}"] for f in ("0.1", "0.01", "0.001", "0.0001")]).all()
+
+
+def test_the_share_that_passes_is_not_the_interpolated_one():
+    """Up to 0.35 one of two different pairs passes, and no same pair is missed."""
+    d, same = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([True, True, False, True, False])
+    got = verification_scores(d, same)
+    passed = np.mean(d[~same] <= got["eer_threshold"])
+    assert got["eer_threshold_far"] == passed == 0.5 and got["eer"] == pytest.approx(1 / 3)
 
 
 def test_perfect_and_hopeless():

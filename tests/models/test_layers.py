@@ -5,8 +5,40 @@ import pytest
 from flax import linen as nn
 
 from support import equal
+from zoo.models import (
+    AlignedEncoder,
+    FCDenseNet56,
+    FCN8s,
+    MaxUnpoolNet,
+    PatchClassifier,
+    ResidualEncoder,
+    SiameseEncoder,
+    UNet,
+)
 from zoo.models.layers import ConvBlock, ConvTranspose, bilinear_kernel
 from zoo.ops import upsample_bilinear
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        UNet(num_classes=2, width=2, depth=1),
+        MaxUnpoolNet(num_classes=2, width=2),
+        PatchClassifier(num_classes=2, width=2),
+        FCN8s(num_classes=2, width=2),
+        FCDenseNet56(num_classes=2),
+        SiameseEncoder(width=2),
+        ResidualEncoder(width=2),
+        AlignedEncoder(widths=(2,)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_pictures_of_other_channels_are_refused(model):
+    size = (1, 64, 64)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((*size, 3)))
+    with pytest.raises(ValueError, match=r"takes 3 channels; got 1 .*as in training"):
+        jax.eval_shape(model.apply, shapes, jnp.zeros((*size, 1)))
+    jax.eval_shape(model.apply, shapes, jnp.zeros((*size, 3)))
 
 
 @pytest.mark.parametrize(("channels", "features"), [(6, 3), (3, 5), (1, 1)])

@@ -139,22 +139,6 @@ def test_other_processes_write_nothing(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-def test_environment_names_versions_devices_commit_and_seed(tmp_path):
-    logs.write_environment(tmp_path, 7)
-    values = json.loads((tmp_path / "environment.json").read_text())
-    assert values["seed"] == 7
-    assert values["command"] == sys.argv
-    assert values["versions"]["jax"] == jax.__version__
-    assert values["devices"]["count"] == jax.device_count()
-    assert values["devices"]["platform"] == jax.default_backend()
-    root = pathlib.Path(logs.__file__).parents[2]
-    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
-    if head.returncode == 0:
-        assert values["git_commit"].removesuffix("-dirty") == head.stdout.strip()
-    else:
-        assert values["git_commit"] is None
-
-
 @pytest.mark.slow
 def test_importing_logs_imports_no_tensorflow():
     program = "import sys, zoo.train.logs; print('tensorflow' in sys.modules)"

@@ -1,5 +1,6 @@
 """The segmentation task: what is scored, and at which size."""
 
+import functools
 import json
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import zoo.losses
 from zoo.data.info import Info
 from zoo.losses import pixel_cross_entropy
 from zoo.models import UNet
@@ -150,6 +152,31 @@ def test_deep_supervision_is_the_weighted_mean_of_the_losses():
         np.testing.assert_array_equal([values, weights], want)
 
 
+@pytest.mark.parametrize("region", ["dice", "jaccard", "tversky", "lovasz_softmax"])
+def test_a_region_loss_of_each_image_is_added_to_its_pixels(region):
+    """By hand: each image's own loss, weighed by its pixels that are not void."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, (3, 4, 5))
+    truth[0, :2], truth[2] = 11, 11  # Half an image of void, and all of one.
+    logits, given = jnp.asarray(rng.normal(size=(3, 4, 5, 3)), jnp.float32), batch(truth)
+    task = Segmentation(region=region, region_weight=0.5).bind(INFO)
+    got = zoo.losses.mean(*jax.jit(task.loss)(logits, given))
+    pixels, plain = (truth != 11).sum((1, 2)), pixel_cross_entropy(logits, truth, ignore_label=11)
+    loss = functools.partial(getattr(zoo.losses, region), ignore_label=11)
+    alone = [zoo.losses.mean(*loss(logits[i : i + 1], truth[i : i + 1])) for i in range(3)]
+    want = zoo.losses.mean(*plain) + 0.5 * np.dot(pixels, alone) / pixels.sum()
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    gradient = jax.grad(lambda z: zoo.losses.mean(*task.loss(z, given)))(logits)
+    assert np.isfinite(gradient).all() and not gradient[2].any() and gradient[1].any()
+
+
+def test_focal_stands_in_for_cross_entropy():
+    rng = np.random.default_rng(0)
+    truth, logits = rng.integers(0, 3, (2, 4, 5)), jnp.asarray(rng.normal(size=(2, 4, 5, 3)))
+    got = Segmentation(focal_gamma=2.0).bind(INFO).loss(logits, batch(truth))
+    np.testing.assert_allclose(got, zoo.losses.focal(logits, truth, gamma=2.0), rtol=1e-6)
+
+
 def test_pictures_are_scored_by_themselves():
     truth = np.array([[[0, 0, 1, 0]] * 4, [[0, 0, 0, 0]] * 4, [[11] * 4] * 4, [[2, 2, 1, 0]] * 4])
     said = np.array(
@@ -206,6 +233,9 @@ def test_a_model_of_other_classes_is_told_the_way_out():
         ({"class_weights": "median"}, "none, median_frequency, got 'median'"),
         ({"label_smoothing": 1.0}, r"in \[0, 1\); got 1.0"),
         ({"boundary_tolerance": 0.0}, "boundary_tolerance must be > 0; got 0.0"),
+        ({"region": "dise"}, "expected one of none, dice, .*'dise'; did you mean dice"),
+        ({"region_weight": -1.0}, "region_weight must be at least 0; got -1.0"),
+        ({"focal_gamma": 2.0, "label_smoothing": 0.1}, "label_smoothing is not for focal_gamma"),
     ],
 )
 def test_bad_fields_are_refused(fields, words):

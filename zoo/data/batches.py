@@ -51,7 +51,9 @@ def train_batches(
         return prepared
 
     rows, mine = share(data.batch_size, **where)
-    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(None).random_map(prepare)
+    # Not `repeat(None)`: batches of one of those are too many for Grain to cut their start off.
+    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(2**62 // len(source))
+    examples = examples.random_map(prepare)
     return examples[mine].batch(rows, batch_fn=stacked)
 
 

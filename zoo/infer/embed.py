@@ -48,7 +48,7 @@ def embed_files(
 ) -> tuple[list[pathlib.Path], np.ndarray]:
     """Writes the embeddings of picture files to an .npz file: `paths` [n] and `embeddings` [n, d].
 
-    `model` [2] there, workdir and fingerprint, tells `search` what they are comparable with. A
+    `model` [2] there, workdir and fingerprint, tells a search what they are comparable with. A
     folder among `paths` stands for all the pictures below it. Returns the files' paths and their
     embeddings, float32. An `out` of an earlier call is replaced. Raises ValueError, and writes
     nothing, where a picture cannot be read or `out` cannot be written without loss.

@@ -27,6 +27,7 @@ import zoo.train.config
 from zoo.data.images import File, write_atomically
 from zoo.infer.load import CONFIG, PARAMETERS, Trained
 from zoo.infer.predict import geometry
+from zoo.train.logs import plain
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -65,6 +66,8 @@ def export(
     experiment = dataclasses.replace(run.experiment, data=data, init_from=None)
     facts = {"zoo": zoo.__version__, "parameters": PARAMETERS, "step": run.step, "name": run.name}
     facts |= {**zoo.train.config.to_dict(experiment), "info": dataclasses.asdict(run.info)}
+    if (scores := run.validated()) is not None:
+        facts["scores"] = {name: plain(score) for name, score in scores.items()}
     if tensors:
         variables = flatten_dict(jax.device_get(run.variables), sep="/")
         content = safetensors.numpy.save(variables)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -18,7 +19,7 @@ from zoo.data.checks import explained
 from zoo.data.images import File, Preprocess
 from zoo.data.info import Info
 from zoo.infer.predict import Variables, geometry
-from zoo.train import checkpoint, config, fields
+from zoo.train import checkpoint, config, fields, logs
 
 CONFIG = "config.json"
 PARAMETERS = 1  # Version of the parameters' names; whoever changes any model's raises it.
@@ -37,6 +38,15 @@ class Trained:
     step: int  # Of the checkpoint.
     workdir: pathlib.Path
     experiment: config.Experiment
+    scores: Mapping[str, Any] | None = None  # Of an export: what `validated` was there.
+
+    def validated(self) -> Mapping[str, Any] | None:
+        """The validation scores of this checkpoint by name; None where none were kept."""
+        if self.scores is not None or not (self.workdir / logs.METRICS).is_file():
+            return self.scores
+        wanted = self.step, self.experiment.data.validation_split
+        records = logs.read_metrics(self.workdir)
+        return next((r for r in records if (r["step"], r["split"]) == wanted), None)
 
     def check(self, task: type) -> None:
         """Raises ValueError where the run was not trained for that task."""
@@ -62,9 +72,9 @@ def load_run(path: File, *, which: Which = "best") -> Trained:
     """
     if (beside := pathlib.Path(path) / CONFIG).is_file() or str(path).endswith(".safetensors"):
         beside = beside if beside.is_file() else pathlib.Path(path).with_name(CONFIG)
-        name, experiment, info, variables, step = _read_exported(beside)
+        name, experiment, info, variables, step, scores = _read_exported(beside)
     else:
-        name, experiment, info = config.read_experiment(path)
+        (name, experiment, info), scores = config.read_experiment(path), None
         variables, step = checkpoint.load_variables(path, which=which)
     model = experiment.model
     size = experiment.data.size or experiment.data.crop
@@ -77,7 +87,7 @@ def load_run(path: File, *, which: Which = "best") -> Trained:
         checkpoint.check_fits(fresh, variables, path)
     variables, workdir = jax.device_put(variables), pathlib.Path(path)
     preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
-    return Trained(name, model, variables, preprocess, info, step, workdir, experiment)
+    return Trained(name, model, variables, preprocess, info, step, workdir, experiment, scores)
 
 
 def fingerprint(run: Trained) -> str:
@@ -89,8 +99,8 @@ def fingerprint(run: Trained) -> str:
     return mark.hexdigest()
 
 
-def _read_exported(beside: pathlib.Path) -> tuple[str, config.Experiment, Info, Variables, int]:
-    """Name, experiment, info, variables and step of an exported model, by its config.json."""
+def _read_exported(beside: pathlib.Path) -> tuple:
+    """Name, experiment, info, variables, step and scores of an export, by its config.json."""
     hint = "export the model again, by python -m zoo export WORKDIR --format safetensors"
     errors = OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
     with explained(f"{beside} cannot be read", hint, errors):
@@ -101,10 +111,11 @@ def _read_exported(beside: pathlib.Path) -> tuple[str, config.Experiment, Info, 
         del facts["zoo"]
         step, name, info = (facts.pop(key) for key in ("step", "name", "info"))
         path, mark = beside.with_name(facts.pop("file")), facts.pop("sha256")
+        scores = facts.pop("scores", None)
         experiment, info = config.from_dict(facts), Info.from_dict(info)
     with explained(f"{path} cannot be read", hint, errors):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != mark:
             raise ValueError(f"its sha256 is not that in {CONFIG}")
         variables = unflatten_dict(safetensors.numpy.load(content), sep="/")
-    return name, experiment, info, variables, step
+    return name, experiment, info, variables, step, scores

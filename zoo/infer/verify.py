@@ -6,11 +6,10 @@ from zoo.data.images import File, read_image
 from zoo.infer.embed import embed
 from zoo.infer.load import Trained
 from zoo.train.embedding import Embedding, pair_distances
-from zoo.train.logs import read_metrics
 
 
 def verify(run: Trained, a: File, b: File) -> dict[str, Any]:
-    """Compares two picture files by the threshold of equal errors on the validation split.
+    """Compares two picture files by the threshold where errors are nearest to equal in validation.
 
     Returns `distance` and `threshold` in one unit (Euclidean; minus the logit where the model
     judges pairs), `same`, whether the distance is at most the threshold, and `false_accept_rate`,
@@ -28,9 +27,7 @@ def verify(run: Trained, a: File, b: File) -> dict[str, Any]:
 def threshold(run: Trained) -> dict[str, float]:
     """`threshold` and `false_accept_rate` of `verify`, which names the errors."""
     run.check(Embedding)
-    split = run.experiment.data.validation_split
-    records = (r for r in read_metrics(run.workdir) if (r["step"], r["split"]) == (run.step, split))
-    if (scores := next(records, None)) is None:
-        problem = f"{run.workdir} has no scores of step {run.step} on {split}, so no threshold"
+    if (scores := run.validated()) is None:
+        problem = f"{run.workdir} has no validation scores of step {run.step}, so no threshold"
         raise ValueError(f"{problem}; train to the next evaluation, or use the best checkpoint.")
-    return {"threshold": scores["eer_threshold"], "false_accept_rate": scores["eer"]}
+    return {"threshold": scores["eer_threshold"], "false_accept_rate": scores["eer_threshold_far"]}

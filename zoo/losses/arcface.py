@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from zoo.losses.masks import check_batch
 from zoo.ops.distance import safe_sqrt
 from zoo.ops.labels import check_ids
 
@@ -40,23 +41,20 @@ def arcface(
         ValueError: shapes, types or numbers do not fit; or a label is no class, where it can be
             seen. Under `jit` it cannot, and makes its value and weight nan.
     """
-    b, k = embeddings.shape[:1], centres.shape[:1]
-    valid = jnp.ones(b, bool) if valid is None else jnp.asarray(valid, bool)
-    got = embeddings.shape, centres.shape, labels.shape, valid.shape
-    if embeddings.ndim != 2 or got[1:] != (k + embeddings.shape[1:], b, b):
-        raise ValueError(f"arcface needs [b, d], centres [k, d], labels and valid [b]; got {got}.")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"arcface needs integer labels; got {labels.dtype}.")
+    k = centres.shape[:1]
+    if centres.shape != k + embeddings.shape[1:]:
+        got = f"{embeddings.shape} and {centres.shape}"
+        raise ValueError(f"arcface needs embeddings [b, d] and centres [k, d]; got {got}.")
     if not 0 <= margin < math.pi:
         raise ValueError(f"margin must be in [0, pi) radians, see math.radians; got {margin}.")
     if not scale > 0:
         raise ValueError(f"arcface needs a scale > 0; got {scale}.")
+    x, labels, valid = check_batch(embeddings, labels, valid)
     labels = jnp.where(valid, labels, 0)
     check_ids("labels", labels, *k)
 
     unknown = (labels < 0) | (labels >= k[0])
-    x = _unit(jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0))
-    centres = _unit(centres.astype(jnp.float32))
+    x, centres = _unit(x), _unit(centres.astype(jnp.float32))
     cosine = jnp.matmul(x, centres.T, precision=jax.lax.Precision.HIGHEST)
     # The label's angle from |x - c| and |x + c|, twice the sine and cosine of its half: sqrt(1 -
     # cos^2) would leave few digits of small angles, and a gradient of infinity at 0 and pi.
@@ -74,7 +72,7 @@ def arcface(
 def _unit(x: jax.Array) -> jax.Array:
     """Rows of length 1, at any scale; those without a length stay zeros, with gradient 0."""
     largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
-    usable = largest > 1e-30
+    usable = ~(largest <= 1e-30)  # A nan stays one.
     # Divided first, or squares over- and underflow. The divisor cancels: it needs no gradient.
     x = jnp.where(usable, x, 0) / jnp.where(usable, largest, 1)
     return x / jnp.sqrt(jnp.where(usable, jnp.square(x).sum(-1, keepdims=True), 1))

@@ -16,13 +16,16 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_labels, negative_mask, positive_mask
-from zoo.ops.distance import in_passes, row_distance, rows_at_once, safe_sqrt, weighted_differences
+from zoo.losses.masks import check_batch, negative_mask, positive_mask
+from zoo.ops.distance import in_tiles, row_distance, rows_at_once, safe_sqrt, weighted_differences
 
 # Positives compared in one pass over [a, b].
 _SLOTS = 4
 # Of the batch's radius: a pull on a nearer row would lose digits in a product of matrices.
 _NEAR = 0.01
+# Rows of [a, b] end with this much room: 4096 floats apart, those that a product of matrices reads
+# together share a set of the cache, and it takes twice the time.
+_APART = 16
 
 
 def batch_all_triplet(
@@ -190,15 +193,17 @@ def _each_anchor(of_anchor, squared, x, anchors, context):
 
 
 def _forward(of_anchor, squared, x, anchors, context):
-    features, spread2 = in_passes(x.T), jnp.square(x - x.mean(0)).sum(1).max(initial=0)
+    tiles, spread2 = in_tiles(x), jnp.square(x - x.mean(0)).sum(1).max(initial=0)
+    unused = -len(x) % (2 * _APART) + _APART
 
     def of_row(anchor):
-        d2 = row_distance(x[anchor], features)
+        d2 = row_distance(x[anchor], tiles, len(x))
         d = d2 if squared else safe_sqrt(d2)
         value, weight, slope = of_anchor(d, anchor, *context)
         # As a factor of the anchor's difference from each row.
         pull = 2 * slope if squared else jnp.where(d > 0, slope / jnp.where(d > 0, d, 1), 0)
-        return value, weight, pull, ((pull != 0) & (d2 < _NEAR**2 * spread2)).any()
+        near = ((pull != 0) & (d2 < _NEAR**2 * spread2)).any()
+        return value, weight, jnp.pad(pull, (0, unused)), near
 
     values, weights, pull, near = jax.lax.map(of_row, anchors, batch_size=rows_at_once(len(x)))
     return (values, weights), (x, anchors, pull, near.any())
@@ -206,22 +211,25 @@ def _forward(of_anchor, squared, x, anchors, context):
 
 def _backward(of_anchor, squared, kept, cotangents):
     x, anchors, pull, near = kept
-    pull *= cotangents[0][:, None]
-    own, of_others = jax.lax.cond(near, _by_differences, _by_products, x[anchors], x, pull)
+    branches = _by_differences, _by_products
+    own, of_others = jax.lax.cond(near, *branches, x[anchors], x, pull, cotangents[0])
     return of_others.at[anchors].add(own), None, None
 
 
-def _by_differences(a, x, pull):
+def _by_differences(a, x, pull, scale):
     """sum_j pull[i, j] (a_i - x_j) of each i, and sum_i pull[i, j] (x_j - a_i) of each j."""
+    pull = scale[:, None] * pull[:, : len(x)]
     return weighted_differences(a, x, pull.T), weighted_differences(x, a, pull)
 
 
-def _by_products(a, x, pull):
+def _by_products(a, x, pull, scale):
     """The same by products of matrices, which are faster; near rows lose digits."""
-    a, x = a - x.mean(0), x - x.mean(0)
-    exact = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    own = pull.sum(1)[:, None] * a - exact(pull, x)
-    return own, pull.sum(0)[:, None] * x - exact(pull.T, a)
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    a, padded = a - x.mean(0), jnp.pad(x - x.mean(0), ((0, pull.shape[1] - len(x)), (0, 0)))
+    own = pull.sum(1)[:, None] * a - product(pull, padded)
+    scaled = scale[:, None] * a
+    of_others = product(scale, pull)[:, None] * padded - product(pull.T, scaled)
+    return scale[:, None] * own, of_others[: len(x)]
 
 
 _each_anchor.defvjp(_forward, _backward)
@@ -229,14 +237,9 @@ _each_anchor.defvjp(_forward, _backward)
 
 def _scaled(embeddings, labels, margin, squared, valid, anchors):
     """Rows and the units of their distances, powers of two to be multiplied; what is given else."""
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-        got = f"{embeddings.shape} and {labels.shape}"
-        raise ValueError(f"embeddings [b, d] and labels [b] are needed; got {got}.")
     if not 0 <= margin < jnp.inf:
         raise ValueError(f"margin must be >= 0 and finite; got {margin}.")
-    labels, valid = check_labels(labels, valid)
-    # Masked before all else: padding may hold nan, which a later `where` leaves in the gradient.
-    x = jnp.where(valid[:, None], jnp.asarray(embeddings, jnp.float32), 0)
+    x, labels, valid = check_batch(embeddings, labels, valid)
     # The squares of 1e-20 and 1e20 are no float32; powers of two change no digit. Not below 2^-40:
     # the margin is divided by the unit, twice, and the gradient multiplied.
     largest = jax.lax.stop_gradient(jnp.abs(x).max(initial=0))

@@ -65,6 +65,21 @@ def check_labels(labels: jax.Array, valid: jax.Array | None) -> tuple[jax.Array,
     return jnp.asarray(labels, jnp.int32), valid
 
 
+def check_batch(
+    embeddings: jax.Array, labels: jax.Array, valid: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Embeddings [b, d] float32, labels and valid checked likewise; ValueError also at b = 0.
+
+    Rows that are not valid are zeros: padding may hold nan, which a later `where` would leave in
+    the gradient.
+    """
+    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
+        got = f"{embeddings.shape} and {labels.shape}"
+        raise ValueError(f"embeddings [b, d] and labels [b], b > 0, are needed; got {got}.")
+    labels, valid = check_labels(labels, valid)
+    return jnp.where(valid[:, None], jnp.asarray(embeddings, jnp.float32), 0), labels, valid
+
+
 def _pairs(labels, valid, anchors) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Which pairs have one label and which are both valid, [a, b]; and the anchors [a]."""
     labels, valid = check_labels(labels, valid)

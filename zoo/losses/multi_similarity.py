@@ -31,7 +31,7 @@ def multi_similarity(
 
     Args:
         embeddings: [b, d] float, taken as they are: the paper's have length 1, S is the cosine.
-        labels: [b] integer, any values.
+        labels: [b] integer, any values of int32.
         alpha, beta: > 0, how sharply positives and negatives are weighed.
         base: the paper's lambda; its authors' code has 0.5.
         epsilon: >= 0; infinity keeps all pairs of an anchor that has both kinds.
@@ -53,6 +53,8 @@ def multi_similarity(
     nearest = jnp.where(negative, s, -jnp.inf).max(axis=1, keepdims=True)
     values = _log1p_sum_exp(alpha * (base - s), positive & (s < nearest + epsilon)) / alpha
     values += _log1p_sum_exp(beta * (s - base), negative & (s > farthest - epsilon)) / beta
+    # What is nan is no nearest, farthest or kept.
+    values = jnp.where(jnp.isnan(s).any(axis=1), jnp.nan, values)
     return values, valid.astype(jnp.float32)
 
 

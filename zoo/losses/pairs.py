@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from zoo.ops.distance import safe_sqrt
+from zoo.ops.distance import safe_norm
 
 
 def pair_cross_entropy(
@@ -61,14 +61,14 @@ def contrastive(
     """
     if x.ndim != 2 or x.shape != y.shape:
         raise ValueError(f"contrastive needs x and y of one [b, d]; got {x.shape} and {y.shape}.")
-    if not margin >= 0:
-        raise ValueError(f"contrastive needs a margin >= 0, a distance; got {margin}.")
+    if not 0 <= margin < jnp.inf:
+        raise ValueError(f"contrastive needs a finite margin >= 0, a distance; got {margin}.")
     same, valid = _flags(same, valid, x.shape[:1])
     # Masked before the square: padding may hold nan, which a later `where` leaves in the gradient.
     difference = jnp.where(valid[:, None], x.astype(jnp.float32) - y.astype(jnp.float32), 0)
     d2 = jnp.sum(jnp.square(difference), axis=-1)
-    # safe_sqrt: the gradient of sqrt at 0 is inf, and identical pairs do occur.
-    apart = jax.nn.relu(margin - safe_sqrt(d2))
+    # safe_norm: the gradient of sqrt at 0 is inf, and identical pairs do occur.
+    apart = jax.nn.relu(margin - safe_norm(difference))
     values = 0.5 * jnp.where(same, d2, jnp.square(apart))
     return jnp.where(valid, values, 0), valid.astype(jnp.float32)
 

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from zoo.losses.masks import check_batch, negative_mask, positive_mask
+
 
 def supervised_contrastive(
     embeddings: jax.Array,
@@ -21,7 +23,7 @@ def supervised_contrastive(
 
     Args:
         embeddings: [b, d] float, taken as they are: the papers' have length 1.
-        labels: [b] integer, any values.
+        labels: [b] integer, any values of int32.
         temperature: > 0.
         valid: [b] bool; the other rows are padding and may hold anything. None: all.
         anchors: [a] integer, the rows whose loss is wanted, against all of the batch. None: all.
@@ -48,17 +50,8 @@ def supervised_contrastive(
 
 def similarities(embeddings, labels, valid, anchors) -> tuple[jax.Array, ...]:
     """Dot products of anchors and batch, which are positives, which negatives [a, b]; valid [a]."""
-    rows = embeddings.shape[:1]
-    valid = jnp.ones(rows, bool) if valid is None else jnp.asarray(valid, bool)
-    if embeddings.ndim != 2 or labels.shape != rows or valid.shape != rows:
-        got = f"{embeddings.shape}, {labels.shape} and {valid.shape}"
-        raise ValueError(f"embeddings [b, d], labels [b] and valid [b] are needed; got {got}.")
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be integers; got {labels.dtype}.")
-    anchors = jnp.arange(rows[0]) if anchors is None else jnp.asarray(anchors)
-    # Masked before the product: there, nan in padding would reach every row.
-    x = jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0)
-    s = jnp.matmul(x[anchors], x.T, precision=jax.lax.Precision.HIGHEST)
-    pair = valid & valid[anchors, None] & (anchors[:, None] != jnp.arange(rows[0]))
-    equal = jnp.asarray(labels)[anchors, None] == labels
-    return s, pair & equal, pair & ~equal, valid[anchors]
+    x, labels, valid = check_batch(embeddings, labels, valid)
+    rows = jnp.arange(len(x)) if anchors is None else jnp.asarray(anchors)
+    s = jnp.matmul(x[rows], x.T, precision=jax.lax.Precision.HIGHEST)
+    which = {"valid": valid, "anchors": rows}
+    return s, positive_mask(labels, **which), negative_mask(labels, **which), valid[rows]

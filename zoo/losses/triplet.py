@@ -33,8 +33,8 @@ def triplet(
     shapes = anchor.shape, positive.shape, negative.shape, valid.shape
     if anchor.ndim != 2 or shapes != (*[anchor.shape] * 3, anchor.shape[:1]):
         raise ValueError(f"triplet needs three embeddings [b, d] and valid [b]; got {shapes}.")
-    if not margin >= 0:
-        raise ValueError(f"triplet needs a margin >= 0, a squared distance; got {margin}.")
+    if not 0 <= margin < jnp.inf:
+        raise ValueError(f"triplet needs a finite margin >= 0, a squared distance; got {margin}.")
     # Masked before the squares: padding may hold nan, which a later `where` leaves in the gradient.
     anchor = anchor.astype(jnp.float32)
     near, far = (jnp.where(valid[:, None], anchor - x, 0) for x in (positive, negative))

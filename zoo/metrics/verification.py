@@ -14,6 +14,7 @@ def verification_scores(distances: np.ndarray, same: np.ndarray) -> dict[str, fl
         roc_auc             area under TAR over FAR: a tie of same and different counts half
         eer                 FAR = FRR, between the ROC's points by linear interpolation
         eer_threshold       |FAR - FRR| is least; the smallest such
+        eer_threshold_far   FAR there, which differs from `eer` where pairs are few
         tar_at_far_0.1      (0.01, 0.001, 0.0001) largest TAR of a threshold with no more FAR;
                             nan where different pairs are fewer than 1 / FAR
         threshold           accuracy is best; the smallest such
@@ -29,11 +30,12 @@ def verification_scores(distances: np.ndarray, same: np.ndarray) -> dict[str, fl
     positives, negatives = right[-1], wrong[-1]
     far, frr = wrong / negatives, (positives - right) / positives
     gap = wrong * positives - (positives - right) * negatives  # FAR - FRR in whole numbers: exact.
-    best = np.argmax(right - wrong)
+    best, even = np.argmax(right - wrong), np.argmin(np.abs(gap))
     scores = {
         "roc_auc": roc_auc_score(same, -distances),
         "eer": np.interp(0.0, gap, far),
-        "eer_threshold": thresholds[np.argmin(np.abs(gap))],
+        "eer_threshold": thresholds[even],
+        "eer_threshold_far": far[even],
         "threshold": thresholds[best],
         "accuracy": (right[best] + negatives - wrong[best]) / len(same),
         "far": far[best],

@@ -1,6 +1,5 @@
 """Layers that the segmentation models share, and the check of their fields and images."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,9 +13,6 @@ from zoo.ops.upsample import conv_transpose
 
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-# Flax's own, its names and shapes too, with a gradient that is fast on large maps on CPU.
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolution)
-
 Fields = Mapping[str, tuple[Callable[[Any], bool], str]]  # What each must pass, and in words.
 FIELDS: Fields = {
     "dtype": (lambda name: name in ("float32", "bfloat16"), "one of float32, bfloat16"),
@@ -46,6 +42,20 @@ def pad_up(x: jax.Array, stride: int) -> jax.Array:
     # Not -h % stride: of a free size (`jax.export`) this form alone is known to be a multiple.
     more = [(0, -(-side // stride) * stride - side) for side in x.shape[1:3]]
     return jnp.pad(x, ((0, 0), *more, (0, 0)))
+
+
+class Conv(nn.Conv):
+    """Flax's own, its names and shapes too, with a gradient that is fast on large maps on CPU."""
+
+    conv_general_dilated: Callable | None = convolution
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """As Flax's; ValueError where the kernel was trained on another number of channels."""
+        kernel, c = self.get_variable("params", "kernel"), x.shape[-1]
+        if kernel is not None and kernel.shape[-2] * self.feature_group_count != c:
+            takes = f"{'/'.join(self.path)} takes {kernel.shape[-2]} channels"
+            raise ValueError(f"{takes}; got {c} ({x.shape}). Give pictures as in training.")
+        return super().__call__(x)
 
 
 class BatchNorm(nn.Module):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, check, he_normal
+from zoo.models.layers import FIELDS, Conv, check, he_normal
 from zoo.ops.pool import max_pool
 
 _FIELDS = {name: FIELDS[name] for name in ("dtype", "num_classes", "width")}
@@ -70,7 +70,7 @@ class PatchClassifier(nn.Module):
             legal = f"{below} or {below + step}, with kernels {self.kernels} and pool {self.pool}"
             raise ValueError(f"PatchClassifier.window must be {legal}; got {self.window}.")
         x, dtype = x.astype(self.dtype), jnp.dtype(self.dtype)
-        conv = functools.partial(nn.Conv, padding="VALID", dtype=dtype, kernel_init=he_normal)
+        conv = functools.partial(Conv, padding="VALID", dtype=dtype, kernel_init=he_normal)
         for i, k in enumerate(self.kernels):
             x = conv(self.width, (k, k), kernel_dilation=dilation, name=f"conv_{i}")(x)
             x = max_pool(nn.relu(x), self.pool, stride, dilation)

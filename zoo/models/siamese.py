@@ -102,7 +102,7 @@ class AlignedEncoder(nn.Module):
             seen = [oriented_gradients(y, bins=self.orientations, cell=c) for y, c in scales]
             x = jnp.concatenate(seen, axis=-1)
         for width in self.widths:
-            x = nn.relu(nn.Conv(width, (3, 3), dtype=jnp.dtype(self.dtype))(x))
+            x = nn.relu(Conv(width, (3, 3), dtype=jnp.dtype(self.dtype))(x))
             x = max_pool_2x2(pad_up(x, 2))
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
@@ -183,6 +183,6 @@ def _normalized(x: jax.Array) -> jax.Array:
     return x / jnp.where(length > 0, length, 1.0)
 
 
-def _conv(features: int, side: int, stride: int, dtype: str) -> nn.Conv:
+def _conv(features: int, side: int, stride: int, dtype: str) -> Conv:
     shape, strides, dtype = (side, side), (stride, stride), jnp.dtype(dtype)
-    return nn.Conv(features, shape, strides, use_bias=False, dtype=dtype, kernel_init=he_normal)
+    return Conv(features, shape, strides, use_bias=False, dtype=dtype, kernel_init=he_normal)

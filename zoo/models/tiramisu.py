@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, ConvTranspose, check, pad_up
+from zoo.models.layers import FIELDS, Conv, ConvTranspose, check, pad_up
 from zoo.ops.convolution import convolution
 from zoo.ops.normalize import mean_and_var
 from zoo.ops.pool import max_pool_2x2
@@ -219,7 +219,7 @@ class FCDenseNet(nn.Module):
             return DenseBlock(*fields, name=f"{name}_{level}")(*inputs)
 
         x = pad_up(image.astype(self.dtype), self.stride)
-        x, skips = nn.Conv(self.features, (3, 3), name="first", **options)(x), []
+        x, skips = Conv(self.features, (3, 3), name="first", **options)(x), []
         *levels, lowest = range(len(self.blocks))
         for level in levels:
             skips.append(block(level, "down", x))

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 
 # Terms of a sum in one pass; 32 took twice the processor time of 16 (n = m = 4096, d = 128).
 _TERMS = 16
+# Others in one tile. Of 4096 in rows one below the other, 16 KB apart, the terms of a pass share
+# a set of the first cache, which does not hold them: that took twice the time.
+_TILE = 128
 
 
 def pairwise_squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -32,8 +35,7 @@ def pairwise_squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 # Its own gradient, as that of the loop would keep all [n, m, d] differences.
 @jax.custom_vjp
 def _squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-    features = in_passes(y.T)
-    of_row = functools.partial(row_distance, features=features)
+    of_row = functools.partial(row_distance, tiles=in_tiles(y), m=len(y))
     return jax.lax.map(of_row, x, batch_size=rows_at_once(len(y)))
 
 
@@ -45,16 +47,17 @@ def _backward(rows, g):
 _squared_distance.defvjp(lambda x, y: (_squared_distance(x, y), (x, y)), _backward)
 
 
-def row_distance(row: jax.Array, features: jax.Array) -> jax.Array:
-    """The squared distance [m] of a row [d] to m others, given as `in_passes(others.T)`."""
+def row_distance(row: jax.Array, tiles: jax.Array, m: int) -> jax.Array:
+    """The squared distance [m] of a row [d] to m others, given as `in_tiles(others)`."""
 
     def add(total, terms):
-        for a, b in zip(*terms, strict=True):
-            total += jnp.square(a - b)
+        own, others = terms
+        for n, a in enumerate(own):
+            total += jnp.square(a - others[:, n])
         return total, None
 
-    terms = in_passes(row[:, None]), features
-    return jax.lax.scan(add, jnp.zeros(features.shape[2], jnp.float32), terms)[0]
+    total = jnp.zeros(tiles.shape[1::2], jnp.float32)
+    return jax.lax.scan(add, total, (in_passes(row[:, None])[..., 0], tiles))[0].ravel()[:m]
 
 
 def weighted_differences(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
@@ -74,6 +77,12 @@ def in_passes(x: jax.Array) -> jax.Array:
     return jnp.pad(x, ((0, -len(x) % terms), (0, 0))).reshape(-1, terms, x.shape[1])
 
 
+def in_tiles(x: jax.Array) -> jax.Array:
+    """[m, d] -> [passes, tiles, terms, others of a tile], filled up, for `row_distance`."""
+    passes = in_passes(jnp.pad(x, ((0, -len(x) % _TILE), (0, 0))).T)
+    return passes.reshape(*passes.shape[:2], -1, _TILE).swapaxes(1, 2)
+
+
 def rows_at_once(m: int) -> int:
     """How many rows of [n, m] to work on at a time, so that they stay in a core's cache."""
     return max(1, 2**17 // max(1, m))
@@ -85,5 +94,12 @@ def safe_sqrt(x: jax.Array) -> jax.Array:
     What rounding has made negative counts as 0.
     """
     # Masked before the root: a `where` after it would multiply infinity by 0 in the gradient.
-    positive = x > 0
+    positive = ~(x <= 0)  # A nan stays one.
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def safe_norm(x: jax.Array) -> jax.Array:
+    """The Euclidean length of rows [..., d], at any scale, with gradient 0 where it is 0."""
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1))
+    unit = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+    return unit * safe_sqrt(jnp.square(x / unit[..., None]).sum(-1))

@@ -38,7 +38,10 @@ class Checkpoints:
         self.folder = pathlib.Path(workdir).absolute() / "checkpoints"
         self._unreadable = self.folder.parent / "unreadable"
         self._keep = policies.AnyPreservationPolicy([policies.LatestN(2)])
-        how = {"preservation_policy": self._keep, "read_only": read_only, "create": not read_only}
+        how = {"preservation_policy": self._keep, "read_only": read_only}
+        if not read_only:
+            with self._written():  # Orbax would go on for minutes where a file is in the way.
+                self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as quiet:
             # Orbax would warn that a folder it was told to open read-only is read-only.
             quiet.callback(_ORBAX.setLevel, _ORBAX.level)
@@ -54,7 +57,7 @@ class Checkpoints:
         """Starts to write a host copy of a state; a save still under way is waited for.
 
         `meta` is JSON; its "best" is None or {"step": ..., "score": ...}, the step to keep. Raises
-        OSError or ValueError of the save before, such as a full disk.
+        ValueError where the save before failed, such as on a full disk.
         """
         if meta["best"]:
             # Not Orbax's BestN: it reads a file of scores from every step when a folder is opened,
@@ -62,7 +65,12 @@ class Checkpoints:
             best = policies.CustomSteps([meta["best"]["step"]])
             self._keep.policies = [policies.LatestN(2), best]
         items = {"state": ocp.args.StandardSave(_flat(state)), "meta": ocp.args.JsonSave(meta)}
-        self._manager.save(int(state.step), args=ocp.args.Composite(**items), force=True)
+        with self._written():
+            self._manager.save(int(state.step), args=ocp.args.Composite(**items), force=True)
+
+    def _written(self):
+        hint = "make room for them, or choose another --workdir"
+        return explained(f"The checkpoints in {self.folder} cannot be written", hint, OSError)
 
     def read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays by flat name, and the meta, of a step. Raises whatever Orbax does."""
@@ -102,8 +110,9 @@ class Checkpoints:
         self._manager.reload()
 
     def wait(self) -> None:
-        """Until the save under way is whole. Raises OSError where it failed."""
-        self._manager.wait_until_finished()
+        """Until the save under way is whole. Raises ValueError where it failed."""
+        with self._written():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then lets go of the threads."""

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, a progress bar or plain lines, environment.json."""
+"""What a run tells: metrics.jsonl, TensorBoard, a progress bar or plain lines."""
 
 import contextlib
 import datetime
@@ -6,12 +6,8 @@ import json
 import math
 import os
 import pathlib
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import distributions
 from typing import Any
 
 import jax
@@ -25,10 +21,6 @@ from zoo.data.images import File, write_atomically
 
 METRICS = "metrics.jsonl"
 PLAIN_SECONDS = 10.0  # Without a terminal, lines of training come at least this far apart.
-PACKAGES = (
-    "vision-zoo", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
-    "tensorflow-datasets",
-)  # fmt: skip
 
 
 class Log(contextlib.AbstractContextManager):
@@ -52,8 +44,8 @@ class Log(contextlib.AbstractContextManager):
         self.board = SummaryWriter(folder, purge_step=purge, write_to_disk=writes)
         self.console = Console(highlight=False, soft_wrap=True, quiet=not writes)
         columns = BarColumn(), TextColumn("{task.description}", markup=False)
-        plain = not (writes and self.console.is_terminal)
-        self.bar = Progress(*columns, console=self.console, refresh_per_second=2, disable=plain)
+        hidden = not (writes and self.console.is_terminal)
+        self.bar = Progress(*columns, console=self.console, refresh_per_second=2, disable=hidden)
         self.task = self.bar.add_task("compiling ...", total=steps, completed=start)
         self.bar.start()
         self.first: tuple[int, float] | None = None  # A step, and when it was logged.
@@ -87,10 +79,10 @@ class Log(contextlib.AbstractContextManager):
         self.console.print(text, markup=False)
 
     def _keep(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        plain = {name: _plain(value) for name, value in values.items()}
-        self.file.write(_line({"step": step, "split": split, **plain}))
+        values = {name: plain(value) for name, value in values.items()}
+        self.file.write(_line({"step": step, "split": split, **values}))
         self.file.flush()
-        for name, value in plain.items():
+        for name, value in values.items():
             if isinstance(value, int | float):
                 self.board.add_scalar(f"{split}/{name}", value, step)
 
@@ -109,15 +101,14 @@ class Log(contextlib.AbstractContextManager):
 
 def _line(record: Mapping[str, Any]) -> str:
     """A record as a line of metrics.jsonl."""
-    plain = {name: _plain(value) for name, value in record.items()}
-    return json.dumps(plain, allow_nan=False) + "\n"
+    return json.dumps({name: plain(x) for name, x in record.items()}, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers, arrays and lists of them as strict JSON has them: nan and infinity are null."""
     value = np.asarray(value).tolist()
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -140,39 +131,7 @@ def read_metrics(workdir: File) -> list[dict[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """The inverse of `_plain`: null is nan."""
+    """The inverse of `plain`: null is nan."""
     if isinstance(value, list):
         return [_number(v) for v in value]
     return math.nan if value is None else value
-
-
-def write_environment(workdir: File, seed: int) -> None:
-    """Writes environment.json into a workdir: what this launch ran on and from, no user or host."""
-    # None where it runs from a checkout that is not installed.
-    versions = {p: next((d.version for d in distributions(name=p)), None) for p in PACKAGES}
-    devices = jax.devices()
-    kind = {"platform": devices[0].platform, "kind": devices[0].device_kind}
-    values = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "seed": seed,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": versions,
-        "devices": {**kind, "count": len(devices), "processes": jax.process_count()},
-    }
-    text = (json.dumps(values, indent=2) + "\n").encode()
-    write_atomically(pathlib.Path(workdir) / "environment.json", lambda file: file.write(text))
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout this is, "-dirty" if changed; None where it is no checkout."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    command = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "describe"]
-    command += ["--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None  # No git here, or it hangs: a missing commit must not stop a run.
-    return done.stdout.strip()

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -65,24 +65,22 @@ def train(
     workdir = pathlib.Path(workdir)
     config.check_same(workdir, name, experiment)
     run = make_run(experiment, layout)
-    for split in (experiment.data.validation_split, experiment.split):
-        run.source(split)
     fresh, origin = run.initial_state(), None
     if experiment.init_from is not None:
         source, model = experiment.init_from, experiment.model
         adopted, origin = checkpoint.adopt(fresh.variables(), source, model)
         fresh = fresh.replace(**adopted, ema=None if fresh.ema is None else adopted["params"])
-    if jax.process_index() == 0:
-        config.write_experiment(workdir, name, experiment, run.info)
-        logs.write_environment(workdir, experiment.seed)
-        for file, text in beside:
-            write_atomically(workdir / file, lambda out, text=text: out.write(text))
+    run.check(fresh.variables())
 
     checkpoints = checkpoint.Checkpoints(workdir)
     try:
         state, meta, passed = checkpoints.restore(fresh) or (fresh, {"best": None, "stale": 0}, [])
         start, headline = int(state.step), run.task.headline
         log = Log(workdir, steps=experiment.steps, start=start, headline=headline)
+        if jax.process_index() == 0:
+            config.write_experiment(workdir, name, experiment, run.info)
+            for file, text in beside:
+                write_atomically(workdir / file, lambda out, text=text: out.write(text))
         with log, _signals() as signals:
             for line in passed:
                 log.say(f"Warning: {line}; going on from the checkpoint before it.")
@@ -122,7 +120,9 @@ def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, s
             continue
 
         values = _finite(jax.device_get(unchecked), step, checkpoints)
-        unchecked = []
+        unchecked, kept = [], to_host(state) if saves else None
+        if saves and not all(np.isfinite(x).all() for x in jax.tree.leaves(kept.variables())):
+            _diverged(f"Step {step} left parameters that are nan or infinite", checkpoints)
         if step > counted:
             images = (step - counted) * config.data.batch_size
             values["images_per_second"] = images / (time.perf_counter() - clock)
@@ -138,7 +138,7 @@ def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, s
             log.evaluation(step, split, scores)
             meta = _judged(meta, step, scores[run.task.headline])
         if saves:
-            checkpoints.save(to_host(state), meta)
+            checkpoints.save(kept, meta)
         if stops:
             checkpoints.wait()
             raise Interrupted(signals[0] if signals else signal.SIGTERM, step)
@@ -167,16 +167,20 @@ def _finite(metrics: list[tuple[int, dict]], step: int, checkpoints) -> dict[str
     steps = [{k: np.ravel(x)[i] for k, x in some.items()} for n, some in metrics for i in range(n)]
     for at, values in enumerate(steps, start=step - len(steps) + 1):
         if not all(np.isfinite(value) for value in values.values()):
-            checkpoints.wait()
-            good = max(checkpoints.steps(), default=None)
-            kept = "none was saved yet" if good is None else f"step {good} is kept"
             words = ", ".join(f"{k} {float(v):g}" for k, v in values.items())
-            raise Diverged(
-                f"Step {at} gave {words}; stopped, and the last good checkpoint stands ({kept}). "
-                f"Try a lower optimizer.learning_rate, optimizer.clip_norm=1, a longer "
-                f"optimizer.warmup_steps, or model.dtype=float32, in another --workdir."
-            )
+            _diverged(f"Step {at} gave {words}", checkpoints)
     return {name: float(value) for name, value in steps[-1].items()}
+
+
+def _diverged(problem: str, checkpoints) -> NoReturn:
+    checkpoints.wait()
+    good = max(checkpoints.steps(), default=None)
+    kept = "none was saved yet" if good is None else f"step {good} is kept"
+    raise Diverged(
+        f"{problem}; stopped, and the last good checkpoint stands ({kept}). "
+        f"Try a lower optimizer.learning_rate, optimizer.clip_norm=1, a longer "
+        f"optimizer.warmup_steps, or model.dtype=float32, in another --workdir."
+    )
 
 
 def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]:

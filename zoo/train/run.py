@@ -15,7 +15,7 @@ from zoo.data.images import Preprocess, write_atomically
 from zoo.train import fields, optimizer, state
 from zoo.train.config import Experiment
 from zoo.train.parallel import Layout, to_host
-from zoo.train.step import make_embed_step, make_eval_step, make_train_step
+from zoo.train.step import apply_loss, make_embed_step, make_eval_step, make_train_step
 
 Rows = Mapping[str, np.ndarray]  # A batch of this process, on the host; or what a task mined.
 
@@ -107,6 +107,23 @@ class Run:
         # The model without its axis: this runs unmapped.
         how = {"seed": config.seed, "ema": config.optimizer.ema > 0}
         return state.create(config.model, inputs, self.tx, **how)
+
+    def check(self, variables: Mapping[str, Any]) -> None:
+        """Raises ValueError where training or evaluation would stop at its first batch."""
+        model, task, data = self.experiment.model, self.task, self.experiment.data
+
+        def loss(variables, batch):
+            return apply_loss(task, model.apply(variables, *task.inputs(batch)), batch)
+
+        wrong = "The loss cannot be computed", "mend the fields of task"
+        with explained(*wrong, TypeError):
+            jax.eval_shape(loss, variables, self.train_items()[0])
+        for split in dict.fromkeys((data.validation_split, self.experiment.split)):
+            source, problem = self.source(split), f"Split {split!r} cannot be scored"
+            if task.sums is not None:
+                with explained(problem, "see data.size and data.score_at", ValueError):
+                    batch = next(self.eval_batches(source))
+                    jax.eval_shape(make_eval_step(model, task), variables, batch)
 
     def _shares(self, source: Sequence) -> Iterator[dict[str, Any]]:
         """The evaluation batches of a split on the devices."""

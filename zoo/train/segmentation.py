@@ -1,6 +1,7 @@
 """Semantic segmentation as a task: what the step minimises and what evaluation adds up."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import zoo.losses
 from zoo.data.batches import eval_batches, train_batches
 from zoo.data.checks import require
 from zoo.data.class_weights import class_counts, median_frequency
 from zoo.data.config import Data
 from zoo.data.info import Info
 from zoo.data.source import Source, open_source
-from zoo.losses import pixel_cross_entropy
+from zoo.losses import focal, pixel_cross_entropy
 from zoo.metrics import boundary_scores, confusion_matrix, membrane_scores, segmentation_scores
 from zoo.ops.crop import centre_crop
 from zoo.ops.resize import resize_logits
@@ -24,13 +26,17 @@ from zoo.train.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """Pixel-wise softmax cross-entropy, scored by intersection over union.
+    """Pixel-wise softmax cross-entropy, or another loss, scored by intersection over union.
 
     Evaluation scores every pixel of the label: logits of a resized picture are resized back
     first. Its `loss` is the plain cross-entropy, without class weights or smoothing.
     """
 
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0  # Above 0 it is `focal`, which smooths no labels.
+    # Added: the mean over the pixels of their image's loss, times `region_weight`.
+    region: Literal["none", "dice", "jaccard", "tversky", "lovasz_softmax"] = "none"
+    region_weight: float = 1.0
     # "median_frequency" is counted on the training split.
     class_weights: Literal["none", "median_frequency"] = "none"
     class_weight_power: float = 1.0  # Weights are raised to it; 0.5 is gentler.
@@ -40,6 +46,9 @@ class Segmentation:
     def __post_init__(self):
         fields.check_types(self)
         require(self, "task.", ("label_smoothing",), "in [0, 1)", lambda v: 0 <= v < 1)
+        require(self, "task.", ("focal_gamma", "region_weight"), "at least 0", lambda v: v >= 0)
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("task.label_smoothing is not for focal_gamma > 0: set one to 0.")
         require(self, "task.", ("boundary_tolerance",), "> 0", lambda v: v is None or v > 0)
 
     def open(self, data: Data, split: str) -> Source:
@@ -91,17 +100,25 @@ class BoundSegmentation(Task):
     def loss(self, outputs: jax.Array | tuple, batch: Mapping[str, jax.Array], anchors=None):
         """Values and weights [b, h', w']; each of several logits counts half of the one before."""
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        size, smoothing = outputs[0].shape[1:3], self.config.label_smoothing
-        options = {"ignore_label": self.info.ignore_label, "label_smoothing": smoothing}
+        size, config, void = outputs[0].shape[1:3], self.config, self.info.ignore_label
+        if config.focal_gamma:
+            pixel = functools.partial(focal, gamma=config.focal_gamma)
+        else:
+            pixel = functools.partial(pixel_cross_entropy, label_smoothing=config.label_smoothing)
         labels, added = centre_crop(self._labels(batch), size), [(1.0, self.class_weights)]
         if "border" in batch:  # A pixel weighs its class's weight plus its border's.
             added.append((centre_crop(batch["border"], size), None))
         sums = 0.0, 0.0
         for level, logits in enumerate(outputs):
             for factor, by_class in added:
-                parts = pixel_cross_entropy(logits, labels, class_weights=by_class, **options)
+                parts = pixel(logits, labels, class_weights=by_class, ignore_label=void)
                 sums = [x + 0.5**level * factor * part for x, part in zip(sums, parts, strict=True)]
         values, weights = (x / (2 - 0.5**level) for x in sums)
+        if config.region != "none":
+            lost = getattr(zoo.losses, config.region)(outputs[0], labels, ignore_label=void)
+            lost, counts = (x.reshape(len(labels), -1).sum(axis=1) for x in lost)
+            by_image = config.region_weight * lost / jnp.maximum(counts, 1)
+            values += by_image[:, None, None] * weights
         return values, weights
 
     def as_scored(self, logits: jax.Array, batch: Mapping[str, jax.Array]):

@@ -4,7 +4,7 @@ An experiment's `task` is a dataclass of numbers with `open(data, split) -> sour
 `bind(info, train) -> Task`; bound to a data set it is the object below.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ class Task:
     # argument `anchors`, the places of this device's own among them.
     mines: bool = False
     renew_every: int = 0  # Steps after which `mine` chooses the training rows anew; 0 is never.
+    sums: Callable | None = None  # (outputs, batch) -> sums, where an evaluation adds such up.
 
     def check_model(self, model: Any) -> None:
         """Raises ValueError where a model does not fit the task or the data."""

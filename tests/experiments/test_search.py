@@ -4,18 +4,17 @@ import importlib.util
 import json
 import pathlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
 
+import experiments.search
 from zoo.__main__ import main
 from zoo.data.images import read_image, write_rgb
 from zoo.infer import embed, embed_files, export, load_run
-from zoo.infer import search as find
 
 spec = importlib.util.spec_from_file_location(
-    "embedded", pathlib.Path(__file__).with_name("embedded.py")
+    "embedded", pathlib.Path(__file__).parents[1] / "infer" / "embedded.py"
 )
 embedded = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(embedded)
@@ -38,14 +37,14 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("block", [1, 3, 100])
 @pytest.mark.parametrize("k", [1, 4, 50])
 def test_the_nearest_are_those_of_a_full_sort(place, block, k, monkeypatch):
-    monkeypatch.setattr(sys.modules["zoo.infer.search"], "BLOCK", block)
+    monkeypatch.setattr(experiments.search, "BLOCK", block)
     run, image = load_run(place / "run"), place / "in" / "c.png"
     with np.load(place / "all.npz") as file:
         points, paths = file["embeddings"].astype(np.float64), file["paths"].tolist()
     query = embed(run.model, run.variables, [read_image(image, 1)], preprocess=run.preprocess)
     distances = np.sqrt(np.square(points - query).sum(1))
     order = np.argsort(distances, kind="stable")[:k]
-    found = find(run, place / "all.npz", image, k=k)
+    found = experiments.search.search(run, place / "all.npz", image, k=k)
     assert [f["path"] for f in found] == [paths[i] for i in order]
     np.testing.assert_allclose([f["distance"] for f in found], distances[order], atol=1e-12)
     # The picture itself and its copy tie: the first in the gallery comes first.

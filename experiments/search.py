@@ -1,13 +1,17 @@
-"""The pictures of a gallery that are nearest to one."""
+"""The pictures of a gallery that are nearest to one: python -m zoo search --help"""
 
+import argparse
+import json
+import pathlib
+import sys
 from typing import Any
 
 import numpy as np
 
 from zoo.data.checks import explained
 from zoo.data.images import File, read_image
-from zoo.infer.embed import embed
-from zoo.infer.load import Trained, fingerprint
+from zoo.infer import Trained, embed, load_run, set_up_process
+from zoo.infer.load import fingerprint
 from zoo.metrics import neighbours
 
 BLOCK = 2**16  # Pictures compared at a time, in float64.
@@ -47,3 +51,29 @@ def search(run: Trained, gallery: File, image: File, *, k: int = 5) -> list[dict
         rows, distances = rows[best], distances[best]
     found = zip(rows, distances, strict=True)
     return [{"path": str(paths[row]), "distance": float(d)} for row, d in found]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints what `search` finds. Bad input is one line on stderr and exit code 2."""
+    p = argparse.ArgumentParser(
+        prog="python -m zoo search",
+        description="GALLERY.npz is what `embed` wrote; the model is the one that wrote it, looked "
+        "for where it then was unless --workdir says where it is now.",
+    )
+    p.add_argument("gallery", type=pathlib.Path, metavar="GALLERY.npz")
+    p.add_argument("image", type=pathlib.Path, metavar="IMAGE")
+    p.add_argument("--workdir", type=pathlib.Path, help="the model's, or its .safetensors")
+    p.add_argument("--step", choices=("best", "latest"), default="best", help="(default: best)")
+    p.add_argument("-k", type=int, default=5, help="how many (default: 5)")
+    p.add_argument("--json", action="store_true", help="print one JSON list")
+    args = p.parse_args(argv)
+    try:
+        set_up_process()
+        run = load_run(args.workdir or read_gallery(args.gallery)[2], which=args.step)
+        found = search(run, args.gallery, args.image, k=args.k)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    lines = (f"{item['distance']:.4g}  {item['path']}" for item in found)
+    print(json.dumps(found) if args.json else "\n".join(lines))
+    return 0

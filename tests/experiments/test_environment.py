@@ -1,0 +1,34 @@
+"""What is kept of a launch beside its numbers."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+
+from experiments import environment, processes
+
+
+def test_it_names_versions_devices_commit_and_seed():
+    file, content = environment.record(7)
+    values = json.loads(content)
+    assert file == "environment.json"
+    assert values["seed"] == 7
+    assert values["command"] == sys.argv
+    assert values["versions"]["jax"] == jax.__version__
+    assert values["devices"]["count"] == jax.device_count()
+    assert values["devices"]["platform"] == jax.default_backend()
+    root = pathlib.Path(environment.__file__).parents[1]
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode == 0:
+        assert values["git_commit"].removesuffix("-dirty") == head.stdout.strip()
+    else:
+        assert values["git_commit"] is None
+
+
+def test_one_of_many_processes_tells_what_was_typed(monkeypatch):
+    """Not its own command, which waits for a coordinator."""
+    typed = ["launch.py", "quickstart", "--processes", "2"]
+    monkeypatch.setenv(processes.COMMAND, json.dumps(typed))
+    assert json.loads(environment.record(0)[1])["command"] == typed
