@@ -27,6 +27,7 @@ from zoo.models import (
     PatchClassifier,
     ResidualEncoder,
     SiameseEncoder,
+    SiameseVerifier,
     UNet,
 )  # fmt: skip
 
@@ -44,6 +45,7 @@ class Drawing:
     skips: Mapping[str, str] = dataclasses.field(default_factory=dict)  # From a module to another.
     carried: str = ""  # What the skips carry.
     method: str = "__call__"
+    inputs: int = 1  # Pictures of that size.
 
 
 def _pairs(start: str, end: str, levels: int) -> dict[str, str]:
@@ -55,6 +57,12 @@ FIGURES = {
         Drawing("SiameseEncoder, the course's network", SiameseEncoder(), (1, 28, 28, 1)),
         Drawing("ResidualEncoder", ResidualEncoder(), (1, 28, 28, 1)),
         Drawing("AlignedEncoder", AlignedEncoder(), (1, 28, 28, 1)),
+    ),
+    "verifier": (
+        Drawing(
+            "SiameseVerifier: one encoder for both, one dense unit on their distance",
+            SiameseVerifier(SiameseEncoder()), (1, 28, 28, 1), inputs=2,
+        ),
     ),
     "patch_classifier": (
         Drawing(
@@ -92,28 +100,32 @@ FIGURES = {
 
 def outputs(drawing: Drawing) -> list[tuple[str, tuple[int, ...]]]:
     """Name and shape of the input and of what each of the model's own modules gives, as called."""
-    found = [("image", drawing.size)]
+    found, running = [("image", drawing.size)], []
 
     def listen(call, args, kwargs, context):
+        path = context.module.path
+        inner = path in running  # Of a layer that calls its base class's: one output, not two.
+        running.append(path)
         y = call(*args, **kwargs)
-        if len(context.module.path) == 1 and context.method_name == "__call__":
+        running.pop()
+        if len(path) == 1 and context.method_name == "__call__" and not inner:
             first = y[0] if isinstance(y, tuple) else y  # Of a dense block: maps, mean, variance.
             if isinstance(first, jax.Array) and first.ndim in (2, 4):
-                found.append((context.module.path[0], first.shape))
+                found.append((path[0], first.shape))
         return y
 
     image = jax.ShapeDtypeStruct(drawing.size, "float32")
     with nn.intercept_methods(listen):
         jax.eval_shape(
-            lambda key, x: drawing.model.init_with_output(key, x, method=drawing.method),
-            jax.random.key(0), image,
+            lambda key, *x: drawing.model.init_with_output(key, *x, method=drawing.method),
+            jax.random.key(0), *[image] * drawing.inputs,
         )  # fmt: skip
     return found
 
 
 def draw(axes: Axes, drawing: Drawing) -> None:
     """Boxes from left to right as computed, lower where the picture is smaller."""
-    at, x, before, previous = {}, 0.0, None, None
+    at, x, before, previous, lowest = {}, 0.0, [], None, 0.0
     for name, shape in outputs(drawing):
         side, channels = (shape[1] if len(shape) == 4 else 1), shape[-1]
         if name.startswith(("Dropout", "BatchNorm")) and shape == previous:
@@ -123,18 +135,23 @@ def draw(axes: Axes, drawing: Drawing) -> None:
         kind = "in" if name == "image" else "out" if name.startswith(OUT) else kind
         y = 0.62 * math.log2(side / drawing.size[1])
         w, h = 0.10 + 0.016 * math.sqrt(channels), 0.16 + 0.055 * math.log2(side + 1)
-        box = FancyBboxPatch(
-            (x, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.03",
-            facecolor=HUES[kind], edgecolor=INK, linewidth=0.7, zorder=2,
-        )  # fmt: skip
-        axes.add_patch(box)
-        axes.text(x + w / 2, y + h / 2 + 0.05, channels, ha="center", va="bottom", fontsize=8)
         sides = "×".join(map(str, shape[1:-1])) or "1"
-        axes.text(x + w / 2, y - h / 2 - 0.05, sides, ha="center", va="top", fontsize=6.5)
-        if before:
+        count = drawing.inputs if name == "image" else 1
+        # A second input as far below what both are joined to, a vector, as the first is above.
+        heights = [y - 2 * 0.62 * math.log2(side) * n for n in range(count)]
+        for y in heights:
+            box = FancyBboxPatch(
+                (x, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.03",
+                facecolor=HUES[kind], edgecolor=INK, linewidth=0.7, zorder=2,
+            )  # fmt: skip
+            axes.add_patch(box)
+            axes.text(x + w / 2, y + h / 2 + 0.05, channels, ha="center", va="bottom", fontsize=8)
+            axes.text(x + w / 2, y - h / 2 - 0.05, sides, ha="center", va="top", fontsize=6.5)
+        for start in before:
             arrow = {"arrowstyle": "-|>", "color": INK, "lw": 0.8, "shrinkA": 1, "shrinkB": 1}
-            axes.annotate("", (x, y), before, arrowprops=arrow, zorder=1)
-        at[name], before = (x, x + w, y), (x + w, y)
+            axes.annotate("", (x, y), start, arrowprops=arrow, zorder=1)
+        at[name], before = (x, x + w, y), [(x + w, y) for y in heights]
+        lowest = min(lowest, *heights)
         x += w + 0.5
     for start, end in drawing.skips.items():
         (_, left, y), (right, _, to) = at[start], at[end]
@@ -144,9 +161,8 @@ def draw(axes: Axes, drawing: Drawing) -> None:
     words = "above a box its channels, below it its sides"
     words += f"; dashed: {drawing.carried}" if drawing.carried else ""
     axes.text(0, -0.02, words, fontsize=7.5, color=INK, transform=axes.transAxes, va="top")
-    depths = [y for _, _, y in at.values()]
     axes.set_xlim(-0.3, x)
-    axes.set_ylim(min(depths) - 0.55, 0.75)
+    axes.set_ylim(lowest - 0.55, 0.75)
     axes.set_axis_off()
 
 

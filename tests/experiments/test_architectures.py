@@ -37,6 +37,20 @@ def test_the_tiramisu_grows_as_counted_by_hand():
     assert [found[f"up_{i}"][2] for i in (4, 3, 2, 1, 0)] == up
 
 
+def test_encoders_show_each_layer_once():
+    """Two convolutions, of 28 px and of the 14 that pooling leaves; what dropout gives aside."""
+    course, *_ = architectures.FIGURES["encoders"]
+    found = [shape[1:] for name, shape in architectures.outputs(course) if "Dropout" not in name]
+    assert found == [(28, 28, 1), (28, 28, 64), (14, 14, 64), (48,)]
+
+
+def test_the_verifier_joins_both_pictures_in_one_encoder():
+    (drawing,) = architectures.FIGURES["verifier"]
+    assert drawing.inputs == 2
+    found = architectures.outputs(drawing)
+    assert found == [("image", (1, 28, 28, 1)), ("encoder", (2, 48)), ("head", (1, 1))]
+
+
 @pytest.mark.slow
 def test_every_skip_joins_boxes_that_are_there():
     for drawings in architectures.FIGURES.values():
