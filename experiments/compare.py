@@ -1,11 +1,11 @@
 """Trained models side by side: what each costs and what it scores, from their workdirs.
 
-python -m experiments.compare runs/unet_digits runs/tiramisu_digits [--split test] [--out DIR]
+python -m experiments.compare runs/unet_digits runs/tiramisu_digits [--split test --out DIR]
 
 Prints Markdown tables and writes them as compare.md and as the page compare.html, beside
 compare.json and compare.png. FLOPs and memory are of the compiled programs; times are taken here
 and now, a training step of each model in turn; scores are of the best checkpoint, measured here
-too. Runs that differ by their seed alone share a row: mean ± half the range.
+too. Runs that differ by their seed alone share a row: mean ± sample standard deviation.
 """
 
 import argparse
@@ -36,13 +36,15 @@ from zoo.train.process import set_up_process
 from zoo.train.run import Run
 
 COLUMNS = {  # Heading and format of what is averaged over the seeds.
-    "parameters": ("parameters", "{:,.0f}"),
-    "gflops": ("GFLOP a picture", "{:.2f}"),
-    "memory_mib": ("MiB a step", "{:,.0f}"),
-    "step_seconds": ("s a step", "{:.3f}"),
+    **comparison.COSTS,
     "steps": ("steps", "{:.0f}"),
     "minutes": ("minutes trained", "{:.1f}"),
 }
+
+SPREAD = (
+    "± is the sample standard deviation (n - 1) over the n seeds of the row; costs and scores of "
+    "classes are means over them."
+)
 
 
 def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) -> list[dict]:
@@ -130,10 +132,12 @@ def group(rows: list[dict]) -> list[list[dict]]:
     return list(groups.values())
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """The mean, and half the range where there is more than one value."""
-    half = (max(values) - min(values)) / 2
-    return form.format(np.mean(values)) + (f" ± {form.format(half)}" if len(values) > 1 else "")
+def spread(values: Sequence[float | None], form: str) -> str:
+    """Mean ± sample standard deviation (n - 1), which one value has not. None is nan, which no
+    mean hides."""
+    values = [math.nan if v is None else v for v in values]
+    mean, deviation = statistics.fmean(values), comparison.deviation(values)
+    return form.format(mean) + ("" if math.isnan(deviation) else f" ± {form.format(deviation)}")
 
 
 def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
@@ -159,7 +163,10 @@ def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
     where = f"{Layout('jit').devices[0].device_kind}, {os.cpu_count()} cores, load {load}"
     what = f"Scored on {first['data']}; batch {first['batch']}. Python {platform.python_version()}"
     day = datetime.date.today().isoformat()
-    return parts, f"{what}, jax {jax.__version__}, {where}, {day}."
+    note = f"{what}, jax {jax.__version__}, {where}, {day}."
+    if any(len(runs) > 1 for runs in groups):
+        note += f" {SPREAD}"
+    return parts, note
 
 
 def markdown(parts: Sequence[page.Table], note: str) -> str:

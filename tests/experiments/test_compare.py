@@ -2,13 +2,16 @@
 
 import importlib.util
 import json
+import math
 import pathlib
+import statistics
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from experiments import compare, launch
+from experiments.report import comparison
 from zoo.data.info import Info
 from zoo.train.segmentation import BoundSegmentation
 
@@ -41,12 +44,13 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     line = next(line for line in shown.splitlines() if line.startswith("| quickstart | 0."))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     found = [s["mean_iou"] for s in scores]
-    mean, half = sum(found) / 2, abs(found[0] - found[1]) / 2
+    mean, spread = sum(found) / 2, abs(found[0] - found[1]) / math.sqrt(2)  # n - 1 = 1.
     # U-Net of width 2, depth 1, with batch norm: kernels, scales and shifts, up-convolution, head.
     kernels = 9 * (3 * 2 + 2 * 2 + 2 * 4 + 4 * 4 + 4 * 2 + 2 * 2)
     parameters = kernels + 2 * (2 + 2 + 4 + 4 + 2 + 2) + (4 * 4 * 2 + 2) + (2 * 11 + 11)
-    assert cells[:4] == ["quickstart", f"{mean:.3f} ± {half:.3f}", "0, 1", f"{parameters:,}"]
+    assert cells[:4] == ["quickstart", f"{mean:.3f} ± {spread:.3f}", "0, 1", f"{parameters:,}"]
     assert (tmp_path / "out" / "compare.md").read_text() in shown
+    assert "sample standard deviation (n - 1)" in shown
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [row["scores"]["iou"] for row in rows] == [s["iou"] for s in scores]
     assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
@@ -54,6 +58,7 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     assert parsed.tables["Scores and costs"][1][:4] == cells[:4]
     assert parsed.tables["Classes"][0][1:] == rows[0]["classes"]
     assert str(tmp_path / "seed1") in parsed.text("code")[0]
+    assert any("sample standard deviation" in words for words in parsed.text("p"))
 
     other = str(tmp_path / "other")
     command = ["quickstart", "--workdir", other, *SMALL, "--set=split=validation"]
@@ -87,9 +92,49 @@ def test_oracle_by_hand():
     assert scored(speck[:3, :3], 2) == 1
 
 
-def test_grouping_and_spread():
+def test_spread_is_that_of_a_sample():
+    values = [0.4, 0.5, 0.7]
+    assert compare.spread(values, "{:.2f}") == f"0.53 ± {statistics.stdev(values):.2f}"
     assert compare.spread([0.5], "{:.2f}") == "0.50"
-    assert compare.spread([0.4, 0.5, 0.7], "{:.2f}") == "0.53 ± 0.15"
+    for bad in (None, math.nan):
+        assert compare.spread([0.5, bad], "{:.2f}") == "nan"
+
+
+def rows(scores, classes):
+    """A group: the runs of one model, a score each."""
+    iou = {"iou": np.full(classes, 0.5).tolist()} if classes else {}
+    names = [f"class {n}" for n in range(classes)]
+    costs = {"parameters": 1200, "gflops": 0.25, "memory_mib": 40.0, "step_seconds": 0.125}
+    return [
+        {"name": f"model of {len(scores)}", "headline": "mean_iou", "classes": names, "seed": seed,
+         "scores": {"mean_iou": score, **iou}, **costs}
+        for seed, score in enumerate(scores)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [0, 2, 11])
+@pytest.mark.parametrize("scores", [[[0.4, 0.5, 0.7], [0.25]], [[math.nan]]])
+def test_score_and_costs_are_bars(scores, classes, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(comparison.figures, "save", lambda figure, path: drawn.append(figure))
+    comparison.draw([rows(each, classes) for each in scores], tmp_path / "compare.png")
+    (figure,) = drawn
+    figure.canvas.draw()
+    panels = {axes.get_title(): axes for axes in figure.get_axes()}
+    wanted = {"parameters": 1200, "GFLOP a picture": 0.25, "MiB a step": 40, "s a step": 0.125}
+    for title, value in wanted.items():
+        widths = [bar.get_width() for bar in panels.pop(title).patches]
+        assert widths == [value] * len(scores), title
+    score = panels.pop("mean IoU")
+    means = [statistics.fmean(each) for each in scores]
+    np.testing.assert_allclose([bar.get_width() for bar in score.patches], means)
+    assert [text.get_text() for text in score.texts] == [f"{mean:.3f}" for mean in means]
+    if len(scores) > 1:  # From a deviation below to one above; of one seed there is none.
+        (whiskers,) = score.collections
+        ends = np.array(whiskers.get_segments()[0])[:, 0]
+        np.testing.assert_allclose(np.ptp(ends), 2 * statistics.stdev(scores[0]))
+    assert ("IoU of each class, per cent" in panels) == bool(classes)
+    assert "mean IoU, every seed a point" in panels
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -32,13 +32,6 @@ def test_grids_by_hand():
             sweep.grid(bad)
 
 
-def test_mean_and_deviation():
-    values = [0.5, 0.25, 0.75]
-    assert sweep.mean_and_deviation(values) == f"0.5000 ± {statistics.stdev(values):.4f}"
-    assert sweep.mean_and_deviation([0.5]) == "0.5000"
-    assert sweep.mean_and_deviation([0.5, None]) == "nan"
-
-
 @pytest.fixture
 def trained(monkeypatch):
     """Training in name only: writes experiment.json, scores by rate and seed; lists what it did."""
@@ -79,6 +72,7 @@ def test_seeds_are_grouped_and_what_is_finished_is_left_alone(tmp_path, trained,
         spread = f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"
         assert f"| optimizer.learning_rate={rate} | 3 | {spread} | nan |" in shown
     assert (tmp_path / "sweep.md").read_text() in shown
+    assert "Mean ± sample standard deviation (n - 1) over the n seeds" in shown
     assert launch.main([*command, "--set=steps=3"]) == 0  # Longer than they were: they go on.
     assert calls[8:] == names
 
