@@ -18,6 +18,7 @@ PAGES = (
     "experiments/bench/bench.md", "experiments/bench/NOTES.md", "tests/CONTRIBUTING.md",
     "CHANGELOG.md",
 )  # fmt: skip
+TOOLS = ("launch", "overrides", "plan", "sweep", "compare", "search")  # The rest are recipes.
 
 
 def main(out: str) -> int:
@@ -29,14 +30,17 @@ def main(out: str) -> int:
             place = docs / file.relative_to(ROOT)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-        (docs / "api").mkdir()
-        packages = sorted(file.parent for file in ROOT.glob("zoo/*/__init__.py"))
+        packages = [ROOT / "experiments"]
+        packages += [file.parent for top in ("zoo", "experiments")
+                     for file in sorted(ROOT.glob(f"{top}/*/__init__.py"))]  # fmt: skip
         for package in packages:
-            modules = [f for f in sorted(package.glob("*.py")) if not f.name.startswith("_")]
-            names = [f"zoo.{package.name}.{f.stem}" for f in modules]
-            text = "\n\n".join(f"::: {name}" for name in names)
-            page = docs / "api" / f"{package.name}.md"
-            page.write_text(f"# zoo.{package.name}\n\n{text}\n", encoding="utf-8")
+            name = ".".join(package.relative_to(ROOT).parts)
+            modules = [f.stem for f in sorted(package.glob("[!_]*.py"))]
+            modules = TOOLS if name == "experiments" else modules
+            text = "\n\n".join(f"::: {name}.{module}" for module in modules)
+            page = docs / "api" / f"{name.removeprefix('zoo.')}.md"
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
         config = pathlib.Path(folder, "mkdocs.yml")
         shutil.copyfile(pathlib.Path(__file__).with_name("mkdocs.yml"), config)
         build = ["build", "--strict", "--config-file", config]
