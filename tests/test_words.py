@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,10 @@ import pytest
 from experiments import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ("zoo/README.md", "experiments/README.md", "tests/CONTRIBUTING.md", "colab/README.md")
+PAGES = (
+    "README.md", "zoo/README.md", "experiments/README.md", "tests/CONTRIBUTING.md",
+    "colab/README.md",
+)  # fmt: skip
 TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 
 
@@ -58,6 +62,35 @@ def test_every_example_runs(page, tmp_path, monkeypatch):
     for number, source in enumerate(blocks(page)):
         # Each by itself, as a reader copies it.
         exec(compile(source, f"{page}, example {number}", "exec"), {"__name__": "example"})
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_first_page_run(trained, tmp_path, monkeypatch):
+    """One after the other, as a session: the later ones go on with what the earlier imported."""
+    monkeypatch.chdir(tmp_path)
+    trained.write(pathlib.Path("runs/quickstart"))
+    picture = np.random.default_rng(0).integers(256, size=(45, 64, 3), dtype=np.uint8)
+    cv2.imwrite("scene.png", picture)
+    names = {"__name__": "example"}
+    assert len(blocks("README.md")) == 2
+    for number, source in enumerate(blocks("README.md")):
+        exec(compile(source, f"README.md, example {number}", "exec"), names)
+    assert names["ids"].shape == (45, 64) and set(np.unique(names["ids"])) <= {0, 1, 2}
+    assert 0 < names["active"] < 1 and 0 <= names["recall"] <= 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_table_is_whole(page):
+    """As many cells in each row as its heading has; a bar within a cell is written \\|."""
+    text, found = re.sub(r"^```.*?^```", "", TEXT[page], flags=re.M | re.S), 0
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        rows = [re.split(r"(?<!\\)\|", row)[1:-1] for row in table.splitlines()]
+        found += 1
+        assert all(set(cell.strip()) <= {"-", ":"} for cell in rows[1]), table
+        assert {len(row) for row in rows} == {len(rows[0])}, table
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in lines)
+    assert found or not lines
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -138,6 +171,11 @@ def test_the_names_of_keras_are_theirs_and_its_alpha_is_our_beta(keras):
 def test_the_recipe_of_a_model_keeps_the_contract(recipes, contract, check, arguments):
     contract.MODELS["recipe"] = (recipes["tiny"].Tiny, {"width": 4})
     getattr(contract, check)("recipe", **arguments)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return imported(ROOT / "tests" / "infer" / "trained.py")
 
 
 @pytest.fixture(scope="module")
