@@ -1,7 +1,7 @@
 """The two checks before a long run: look at what would happen, and over-fit a handful.
 
-Both write nothing. They are the first steps of Karpathy's "A Recipe for Training Neural Networks"
-(2019): verify the loss at initialisation, overfit one batch.
+Both write nothing but the prepared data. They are the first steps of Karpathy's "A Recipe for
+Training Neural Networks" (2019): verify the loss at initialisation, overfit one batch.
 """
 
 import json
@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from zoo.data.augment import Augment
+from zoo.data.images import File
 from zoo.losses import mean
-from zoo.train import config, fields
+from zoo.train import config, fields, loop
 from zoo.train.config import Experiment
 from zoo.train.parallel import Layout
 from zoo.train.run import Run
@@ -20,12 +21,11 @@ from zoo.train.step import apply_loss
 OVERFITTED = 0.05  # Of the loss of a network that knows nothing; below counts as zero.
 
 
-def dry_run(name: str, experiment: Experiment, layout: Layout) -> list[str]:
-    """Lines that tell what a launch would do; ValueError for whatever would stop it."""
-    run = Run(experiment, layout)
+def dry_run(name: str, experiment: Experiment, workdir: File, layout: Layout) -> list[str]:
+    """Lines that tell what a launch would do; ValueError for whatever would stop its start."""
+    run, state, origin = loop.prepare(name, experiment, workdir, layout)
     validation = run.source(experiment.data.validation_split)
     batch = run.train_items()[0]
-    state = run.initial_state()
     examples, size, steps = len(run.train_source), experiment.data.batch_size, experiment.steps
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     epochs = f"{steps * size / examples:.1f} epochs of {examples / size:.1f} steps"
@@ -40,6 +40,7 @@ def dry_run(name: str, experiment: Experiment, layout: Layout) -> list[str]:
         f"{steps:,} steps of {size} are {epochs}",
         f"{devices}; the first batch of a process: {shapes}",
         f"initial loss {_initial_loss(run, state, batch):.4f}{theory}",
+        *filter(None, [origin]),
     ]
 
 

@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         "--on-device", action="store_true",
         help="keep the training pictures on each device, which makes the batches (segmentation)",
     )  # fmt: skip
-    p.add_argument("--dry-run", action="store_true", help="say what would happen; write nothing")
+    p.add_argument("--dry-run", action="store_true", help="say what would happen, start nothing")
     p.add_argument("--overfit", type=int, metavar="N", help="over-fit N examples; write nothing")
     p.add_argument(
         "--step", choices=("best", "latest"), default="best", help="the checkpoint to evaluate"
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     if args.dry_run:
-        print("\n".join(checks.dry_run(args.name, experiment, layout)))
+        print("\n".join(checks.dry_run(args.name, experiment, workdir, layout)))
         return 0
     if args.overfit is not None:
         good, lines = checks.overfit(experiment, args.overfit, layout)
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped before the first step; launch again to go on.", file=sys.stderr)
+        print("Stopped; what was saved stays, the same command goes on.", file=sys.stderr)
         return 130
 
 

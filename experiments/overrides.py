@@ -20,8 +20,9 @@ def apply(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
 
     Each is "FIELD=VALUE", FIELD a dotted name. By the field's type VALUE is a number, a string,
     true or false, none, or a tuple ("3,4" or "(3, 4)"); a key of a dict is set by its name, as in
-    data.options.validation=tail. Raises ValueError for no "=", an unknown field (with the nearest),
-    a wrong type (with the expected), a value that makes no sense.
+    data.options.validation=tail, or data.validation=tail where no field is called like it. Raises
+    ValueError for no "=", an unknown field (with the nearest), a wrong type (with the expected), a
+    value that makes no sense.
     """
     values = config.to_dict(experiment)
     known = [name for name in flatten_dict(values, sep=".") if not name.endswith(".class")]
@@ -29,12 +30,24 @@ def apply(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
         name, equals, text = (part.strip() for part in override.partition("="))
         if not equals or not name:
             raise ValueError(f"--set takes FIELD=VALUE, such as steps=500; got {override!r}.")
+        name = _with_options(values, name, known)
         hint, node, path = _hint(experiment, name, known), values, name.split(".")
         for part in path[:-1]:
             node = node[part]
         node[path[-1]] = parse(text, hint, name)
     # All changes at once, so that the experiment is checked once, when whole.
     return config.from_dict(values)
+
+
+def _with_options(values: Mapping, name: str, known: Sequence[str]) -> str:
+    """data.group -> data.options.group: a name like no field is one of the group's options."""
+    owner, _, last = name.rpartition(".")
+    group = values.get(owner)
+    if isinstance(group, Mapping) and isinstance(group.get("options"), Mapping):
+        others = [f for f in known if f.startswith(owner) and ".options." not in f]
+        if last not in group and not _nearest(name, others):
+            return f"{owner}.options.{last}"
+    return name
 
 
 def _hint(experiment: Experiment, name: str, known: Sequence[str]) -> Any:

@@ -63,6 +63,16 @@ def test_dry_run_tells_and_writes_nothing(tmp_path, capsys):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("wrong", ["split=tests", "init_from=/no/where", "data.batch_size=13"])
+def test_dry_run_refuses_what_a_launch_refuses(wrong, tmp_path, capsys):
+    command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL, f"--set={wrong}"]
+    assert launch.main([*command, "--dry-run"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert launch.main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == told
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_overfit_judges(tmp_path, capsys):
     command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL, "--overfit=8"]
@@ -128,7 +138,10 @@ def test_an_unwritable_workdir_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert launch.main(["quickstart", *SMALL, "--workdir", str(tmp_path / "file" / "run")]) == 2
     errors = capsys.readouterr().err
-    assert f"The workdir {tmp_path / 'file' / 'run'} cannot be written" in errors
+    assert (
+        f"The checkpoints in {tmp_path / 'file' / 'run' / 'checkpoints'} cannot be written"
+        in errors
+    )
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 from flax import linen as nn
 
+from experiments import quickstart, triplet_digits
 from experiments.overrides import apply
 from zoo.data.config import Data
 from zoo.train import config
@@ -84,6 +85,13 @@ def test_a_dict_takes_keys_by_name():
         "kept": 1, "validation": "tail", "n": 3, "train": (0, 14), "span": "0-14", "on": True
     }  # fmt: skip
     assert apply(BASE, ["data.options={'a': 1}"]).data.options == {"a": 1}
+
+
+def test_an_option_needs_not_be_called_one():
+    base = apply(quickstart.experiment(), ["data.group=(.*)_a", "task.label_smoothing=0.1"])
+    assert base.data.options["group"] == "(.*)_a" and base.task.label_smoothing == 0.1
+    embedding = apply(triplet_digits.experiment(), ["task.margin=0.5"])
+    assert embedding.task.options["margin"] == 0.5
 
 
 def test_the_last_of_two_wins_and_a_model_stays_usable():

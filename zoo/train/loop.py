@@ -63,15 +63,7 @@ def train(
     checkpoint stands); Interrupted after SIGINT or SIGTERM.
     """
     workdir = pathlib.Path(workdir)
-    config.check_same(workdir, name, experiment)
-    run = make_run(experiment, layout)
-    fresh, origin = run.initial_state(), None
-    if experiment.init_from is not None:
-        source, model = experiment.init_from, experiment.model
-        adopted, origin = checkpoint.adopt(fresh.variables(), source, model)
-        fresh = fresh.replace(**adopted, ema=None if fresh.ema is None else adopted["params"])
-    run.check(fresh.variables())
-
+    run, fresh, origin = prepare(name, experiment, workdir, layout, make_run)
     checkpoints = checkpoint.Checkpoints(workdir)
     try:
         state, meta, passed = checkpoints.restore(fresh) or (fresh, {"best": None, "stale": 0}, [])
@@ -81,7 +73,7 @@ def train(
             config.write_experiment(workdir, name, experiment, run.info)
             for file, text in beside:
                 write_atomically(workdir / file, lambda out, text=text: out.write(text))
-        with log, _signals() as signals:
+        with log:
             for line in passed:
                 log.say(f"Warning: {line}; going on from the checkpoint before it.")
             if start:
@@ -89,11 +81,32 @@ def train(
             elif origin:
                 log.say(origin)
             state = layout.put(state)
-            _train_steps(run, workdir, state, meta, checkpoints, log, signals, watch)
-            checkpoints.wait()
+            with _signals() as signals:
+                _train_steps(run, workdir, state, meta, checkpoints, log, signals, watch)
+                checkpoints.wait()
+                if signals:  # It came with the last step.
+                    raise Interrupted(signals[0], checkpoints.steps()[-1])
             return _finish(run, workdir, log, finish)
     finally:
         checkpoints.close()
+
+
+def prepare(
+    name: str, experiment: Experiment, workdir: File, layout: Layout, make_run: Callable = Run
+) -> tuple[Run, TrainState, str | None]:
+    """What `train` starts with: the run, its first state, and a line on what was taken over.
+
+    Writes nothing. Raises ValueError for whatever would stop the training before its first step.
+    """
+    config.check_same(workdir, name, experiment)
+    run = make_run(experiment, layout)
+    fresh, origin = run.initial_state(), None
+    if experiment.init_from is not None:
+        source, model = experiment.init_from, experiment.model
+        adopted, origin = checkpoint.adopt(fresh.variables(), source, model)
+        fresh = fresh.replace(**adopted, ema=None if fresh.ema is None else adopted["params"])
+    run.check(fresh.variables())
+    return run, fresh, origin
 
 
 def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, signals, watch):

@@ -20,8 +20,8 @@ def set_up_process() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         root = os.environ.get("ZOO_CACHE") or pathlib.Path.home() / ".cache" / "zoo"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(root) / "xla"))
-    # Orbax and Grain warn through absl of what they were told to do.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Through absl Orbax and Grain warn of what they were told, and log errors that they raise.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def use_all_cores() -> None:
