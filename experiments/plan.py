@@ -4,9 +4,11 @@ A plan is a list of settings with reasons, applied before the user's own `--set`
 planned around. It is made once: a workdir that has begun goes on as its experiment.json says.
 """
 
+import contextlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,11 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
-from PIL import Image
 
 from experiments import overrides
 from experiments.datasets import _understood
-from experiments.datasets._chosen import SPLITS, split_by_hash
+from experiments.folders.splits import hold_out
 from zoo.data.builders import open_builder
 from zoo.train import config
 from zoo.train.config import Experiment
@@ -34,6 +35,8 @@ MOST_ELSEWHERE = (512, 128, 20_000)
 # Bytes a pixel and a feature of `width`: XLA's memory_analysis on CPU tells 104 and 16 of the
 # temporaries of U-Net's gradient and of its logits, at widths of 16 and of 32 alike.
 TRAINED, SCORED = 110, 20
+EMBEDDED = 42  # Likewise of ResidualEncoder's gradient: 40.
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Plan(NamedTuple):
@@ -117,18 +120,19 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     settle("model.num_classes", classes, f"the masks hold {classes} classes")
     width, budget, devices = experiment.model.width, _memory(), jax.device_count()
 
+    spacing = facts["spacing"]
     fits = budget / (SCORED * width * devices)  # Pixels of one picture a device, when scored.
     if math.prod(largest) > fits or fixed("data.size"):
         share = math.sqrt(min(1, fits / math.prod(largest)))
         size = [int(side * share) for side in largest]
         why = f"the largest picture, {_px(largest)}, does not fit {_gib(budget)} whole"
+        if gap := spacing["gap"]:
+            why += f"; {gap:g} px between objects become {gap * share:.2g}"
         largest = np.array(settle("data.size", tuple(size), why) or largest)
         median = np.minimum(median, largest)
-    side = min(*median, most)
-    levels = [n for n in range(1, 5) if side // 2**n >= LOWEST]
-    depth = max(levels, default=1)
-    why = f"{side:g} px halved {depth}x leave {side // 2**depth:g}; {LOWEST} at least, 4x at most"
-    depth = settle("model.depth", depth, why)
+    share = math.sqrt(math.prod(largest) / math.prod(facts["sizes"]["largest"]))
+    lie = [n and n * share for n in (spacing["object"], spacing["gap"])]
+    depth = settle("model.depth", *_depth(experiment.model, min(*median, most), *lie))
     crop = tuple(int(max(1, min(s, most) // 2**depth) * 2**depth) for s in median)
     why = f"the median picture, {_px(median)}, up to {most} on {backend}, in steps of {2**depth}"
     crop = settle("data.crop", crop, why) or median
@@ -144,6 +148,21 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     return Plan(settle.made, facts, _understood.lines(facts))
 
 
+def _depth(model: Any, side: float, extent: float | None, gap: float | None) -> tuple[int, str]:
+    """The least depth that sees two objects at once, or the most that pictures allow, and why."""
+    fields = {n: 2 * model.clone(depth=n).halo + 1 for n in range(1, 5) if side // 2**n >= LOWEST}
+    fields = fields or {1: 2 * model.clone(depth=1).halo + 1}
+    far = 2 * (extent or math.inf)
+    depth = next((n for n, field in fields.items() if field >= far), max(fields))
+    why = f"{side:g} px halved {depth}x leave {side // 2**depth:g}; {LOWEST} at least, 4x at most"
+    if not extent:
+        return depth, why
+    lie = f"nine of ten objects are within {extent:.3g} px"
+    lie += f" and have {gap:.2g} px between them" if gap else ""
+    sees = "two of them" if fields[depth] >= far else "as far as it can"
+    return depth, f"{lie}: a field of {fields[depth]} px sees {sees}; {why}"
+
+
 def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     """Of an encoder; ValueError for a folder without classes, and too few of them or of pictures.
 
@@ -151,54 +170,52 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     """
     settle = Settings(experiment, fixed)
     every = _open(experiment, split_by="example", validation_share=0, test_share=0)
-    files = [file for part in every.parts.values() for _, file in part]
-    classes, options, split = every.classes, {}, "as the folders give it"
+    class_of, looks, options, split = every.class_of(), every.looks, {}, "as the folders give it"
     if not every.given:
-        held = split_by_hash(classes, 0.2, 0.2) if len(classes) > len(SPLITS) else {}
-        enough = held and min(list(held.values()).count(s) for s in SPLITS) > 1
-        why = (
-            f"{len(classes)} classes are {'enough' if enough else 'too few'} to hold whole ones out"
-        )
-        by, split = "class" if enough else "example", "by a hash of names"
-        options["split_by"] = settle("data.options.split_by", by, why)
+        enough, why = hold_out(class_of, every.groups)
+        options["split_by"] = settle("data.options.split_by", "class" if enough else "example", why)
         if not enough:
-            few = f"{len(files)} pictures are split in two, not in three"
+            few = f"{len(class_of)} pictures are split in two, not in three"
             options["test_share"] = settle("data.options.test_share", 0.0, few)
-    sizes, grey = [], True
-    for file in files[:: max(1, len(files) // 100)]:
-        with Image.open(file) as image:
-            sizes.append(image.size[::-1])
-            grey = grey and image.mode in ("1", "L", "I;16")
-    channels = 1 if grey else 3
-    why = f"pictures are {'grey' if grey else 'in colour'}"
-    options["channels"] = settle("data.options.channels", channels, why)
+        together = len({*every.groups.values()})
+        split = (
+            f"by a hash of names, {len(class_of)} pictures in {together} groups that stay together"
+        )
+    why = f"pictures are {'grey' if looks['channels'] == 1 else 'in colour'}"
+    options["channels"] = settle("data.options.channels", looks["channels"], why)
     builder = _open(experiment, **options)
 
-    backend, (median, devices) = jax.default_backend(), (np.median(sizes, 0), jax.device_count())
+    backend, devices, median = jax.default_backend(), jax.device_count(), looks["sizes"]["median"]
     _, most, most_steps = MOST.get(backend, MOST_ELSEWHERE)
     size = tuple(max(1, round(float(s * min(1, most / max(median))))) for s in median)
     why = f"the median picture, {_px(median)}, with sides up to {most} on {backend}"
-    settle("data.size", size, why)
+    size = settle("data.size", size, why) or median
     counts = np.unique([f.parent.name for _, f in builder.parts["train"]], return_counts=True)[1]
     each = int(np.clip(np.median(counts), 2, 4))
     why = f"a training class has {np.median(counts):g} pictures in the median; 2 to 4"
     each = settle("task.images_per_class", each, why)
-    several = max(min(len(counts), 16) // devices * devices, devices)
-    why = f"{each} pictures of {several} of the {len(counts)} training classes, 16 at most"
+    budget, need = _memory(), EMBEDDED * experiment.model.width * math.prod(size) * each
+    several = int(max(min(len(counts), 16, budget / need), 2)) // devices * devices or devices
+    why = f"{each} pictures of {several} of the {len(counts)} training classes, 16 at most, and no"
+    why += f" more than {_gib(budget)} hold ({_gib(need * several)} by estimate)"
     batch = settle("data.batch_size", each * several, why)
     _settle_steps(settle, int(counts.sum()), batch, most_steps, f"{counts.sum()} training pictures")
-    names = [file.parent.name for file in files]
     splits = {s: [name for name, _ in part] for s, part in builder.parts.items() if part}
+    pictures = Counter(class_of.values())
     facts = {
         "folder": str(builder.path),
-        "layout": "a folder of pictures for each class",
-        "pictures": len(files),
-        "classes": [{"name": name, "pictures": names.count(name)} for name in classes],
+        "layout": f"a folder of pictures for each class{'; ' * bool(every.aside)}{every.aside}",
+        "pictures": len(class_of),
+        "sizes": looks["sizes"],
+        "channels": looks["channels"],
+        "classes": [{"name": name, "pictures": pictures[name]} for name in builder.classes],
+        "split_rule": split,
         "splits": splits,
     }
     counted = ", ".join(f"{s} {len(some)}" for s, some in splits.items())
-    told = f"{builder.path}: {len(files)} pictures of {len(classes)} classes, each in its folder"
-    return Plan(settle.made, facts, [told, f"split {split}: {counted}"])
+    told = f"{builder.path}: {_understood.described(facts)}; {facts['layout']}"
+    named = f"{len(pictures)} classes of {min(pictures.values())} to {max(pictures.values())}"
+    return Plan(settle.made, facts, [f"{told}; {named} pictures", f"split {split}: {counted}"])
 
 
 def _settle_steps(settle: Settings, items: float, batch: int, most: int, why: str) -> None:
@@ -219,7 +236,11 @@ def _memory() -> float:
     stats = jax.numpy.zeros(()).device.memory_stats() or {}  # None on CPU.
     if limit := stats.get("bytes_limit"):
         return limit / 2
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in CGROUPS:  # A container's own; no file, or "max", where there is none.
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(Path(file).read_text()))
+    return min(sizes) / 4
 
 
 def _px(size: Sequence[float]) -> str:

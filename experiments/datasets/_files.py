@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.folders.classes import visible
 from experiments.folders.layouts import Pair, natural
 from zoo.data.images import read_image, read_mask
 
@@ -34,12 +35,6 @@ def read_pair(pair: Pair, channels: int) -> tuple[np.ndarray, np.ndarray]:
         what = f"The mask {pair[1]} is {own} px, but its image {pair[0]} is {other}"
         raise ValueError(f"{what}: make them equal.")
     return image, mask
-
-
-def visible(folder: Path) -> list[Path]:
-    """What a folder holds, without hidden files, in numeric order."""
-    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    return sorted(files, key=lambda file: natural(file.name))
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:

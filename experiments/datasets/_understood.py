@@ -1,24 +1,29 @@
-"""What a folder of pictures and masks was understood to be: sizes, classes, mapping and splits."""
+"""What a folder of pictures was understood to be: sizes, and classes, mapping and splits of masks.
+
+Every file is read for it, but once: what was found is kept in $ZOO_CACHE.
+"""
 
 import colorsys
 import hashlib
 import json
+import math
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.datasets._chosen import SPLITS, split_by_hash
 from experiments.folders.duplicates import mark, near_pairs
 from experiments.folders.layouts import Pair
-from experiments.folders.meanings import REMEDY, Meaning, look, understand, written
+from experiments.folders.meanings import REMEDY, Meaning, look, read_values, understand, written
+from experiments.folders.spacing import spacing
+from experiments.folders.splits import grouped, split_pictures
 from zoo.data.images import read_image, write_atomically
 
-RULES = 1  # Counted up when these change, as what is kept was found by them.
+RULES = 2  # Counted up when these change, as what is kept was found by them.
+SAMPLE = 16  # Masks in which spacing is measured.
 
 
 def understood(
@@ -28,22 +33,38 @@ def understood(
     table: Path | None,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The folder's facts as JSON; every file is read, but once: they are kept in $ZOO_CACHE.
+    """The facts of a folder of pictures and masks, as JSON.
 
     Raises ValueError for the first picture or mask that is unreadable, of unequal size or holds
     stray values, for masks that tell no classes, and for too few pictures.
     """
     files = [file for pairs in by_split.values() for pair in pairs for file in pair]
-    stats = [
-        (str(f), (s := f.stat()).st_size, s.st_mtime_ns) for f in [*files, *filter(None, [table])]
-    ]
-    source = json.dumps([RULES, str(root.resolve()), stats, sorted(options.items())])
+    source = [str(root.resolve()), sorted(options.items())]
+    return _kept(
+        [*files, *filter(None, [table])],
+        source,
+        lambda: _facts(root, layout, by_split, table, options),
+    )
+
+
+def looked(files: Sequence[Path]) -> dict[str, Any]:
+    """Sizes of pictures, their channels, and the places of those nearly the same, as JSON.
+
+    Raises ValueError for the first that is unreadable.
+    """
+    return _kept(files, [], lambda: _looks(files))
+
+
+def _kept(files: Sequence[Path], source: Sequence, find: Callable[[], dict]) -> dict[str, Any]:
+    """What `find` finds in files, or found in them before."""
+    stats = [(str(f.resolve()), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+    text = json.dumps([RULES, stats, *source])
     cache = Path(os.environ.get("ZOO_CACHE") or "~/.cache/zoo").expanduser() / "folders"
-    kept = cache / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.json"
+    kept = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     try:
         return json.loads(kept.read_text("utf-8"))
     except (OSError, ValueError):  # Not yet there, or damaged: found out anew.
-        facts = _facts(root, layout, by_split, table, options)
+        facts = find()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, lambda file: file.write(json.dumps(facts).encode()))
@@ -51,6 +72,25 @@ def understood(
         hint = "the environment variable ZOO_CACHE names the folder of what is kept"
         raise ValueError(f"{kept} cannot be written ({error.strerror}); {hint}.") from error
     return facts
+
+
+def _looks(files: Sequence[Path]) -> dict[str, Any]:
+    marks, sizes, grey = [], [], True
+    for file in files:
+        pixels = read_image(file, 3)
+        grey = grey and bool((pixels == pixels[..., :1]).all())
+        marks.append(mark(pixels))
+        sizes.append(pixels.shape[:2])
+    near = [(i, j) for i, j, _ in near_pairs(marks)]
+    return {"sizes": _sizes(sizes), "channels": 1 if grey else 3, "near": near}
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
+    return {
+        "smallest": np.min(sizes, 0).tolist(),
+        "median": np.median(sizes, 0).astype(int).tolist(),
+        "largest": np.max(sizes, 0).tolist(),
+    }
 
 
 def _facts(
@@ -83,7 +123,8 @@ def _facts(
             raise ValueError(f"The mask {mask} {wrong}; {REMEDY}.")
     names = list(pairs)
     groups = grouped(names, [(i, j) for i, j, _ in near_pairs(marks)], options["group"])
-    splits, rule = _splits({n: pairs[n][0] for n in names}, groups, options)
+    shares = options["validation_share"], options["test_share"]
+    splits, rule = split_pictures({n: pairs[n][0] for n in names}, groups, *shares)
     count, total, squares = sum(moments[n] for n in splits["train"])
     channels = slice(0, 1) if grey else slice(0, 3)
     mean = total / count
@@ -93,11 +134,8 @@ def _facts(
         "folder": str(root),
         "layout": layout,
         "pictures": len(pairs),
-        "sizes": {
-            "smallest": np.min(sizes, 0).tolist(),
-            "median": np.median(sizes, 0).astype(int).tolist(),
-            "largest": np.max(sizes, 0).tolist(),
-        },
+        "sizes": _sizes(sizes),
+        "spacing": _spacing(meaning, seen, [pairs[n][2] for n in splits["train"]]),
         "channels": 1 if grey else 3,
         "mean": mean[channels].round(4).tolist(),
         "std": std[channels].round(4).tolist(),
@@ -110,13 +148,38 @@ def _facts(
     }
 
 
-def _classes(meaning: Meaning, seen: Iterable) -> list[dict[str, Any]]:
-    """Of each class its name, colour, values in the masks and share of the labelled pixels."""
+def _spacing(meaning: Meaning, seen: Mapping, masks: Sequence[Path]) -> dict[str, float | None]:
+    """Of what is not of the commonest class in some masks, see `spacing`.
+
+    The side that nine of ten objects keep within, and the gap of the median object.
+    """
+    shares = _pixels(meaning, seen.values())
+    common = max(range(len(meaning.names)), key=lambda i: shares[i])
+    found = []
+    for mask in masks[:: math.ceil(len(masks) / SAMPLE)]:
+        values, coloured = read_values(mask)
+        which, places = np.unique(values, return_inverse=True)
+        ids = np.array(meaning.own(which.tolist(), coloured))[places].reshape(values.shape)
+        found.append(spacing(np.where((ids == common) | (ids == 255), -1, ids)))
+    sides, gaps = ([x for one in found for x in one[k]] for k in (0, 1))
+    return {
+        "object": round(float(np.percentile(sides, 90)), 1) if sides else None,
+        "gap": round(float(np.median(gaps)), 1) if gaps else None,
+    }
+
+
+def _pixels(meaning: Meaning, seen: Iterable) -> Counter:
     pixels: Counter = Counter()
     for one in seen:
         ids = meaning.own([*one.pixels], one.coloured)
         for i, n in zip(ids, one.pixels.values(), strict=True):
             pixels[i] += n
+    return pixels
+
+
+def _classes(meaning: Meaning, seen: Iterable) -> list[dict[str, Any]]:
+    """Of each class its name, colour, values in the masks and share of the labelled pixels."""
+    pixels = _pixels(meaning, seen)
     colours = list(meaning.colours)
     if None in colours or len({*colours}) < len(colours):  # Black, then hues.
         hues = (colorsys.hsv_to_rgb(i / (len(colours) - 1), 0.8, 0.9) for i in range(len(colours)))
@@ -135,59 +198,17 @@ def _classes(meaning: Meaning, seen: Iterable) -> list[dict[str, Any]]:
     ]
 
 
-def grouped(
-    names: Sequence[str], together: Iterable[tuple[int, int]], pattern: str
-) -> dict[str, str]:
-    """The first name of each name's group, joined by pairs of places or by a pattern's finding."""
-    first = list(range(len(names)))
-
-    def root(i: int) -> int:
-        while first[i] != i:
-            i = first[i] = first[first[i]]
-        return i
-
-    by_finding: dict[str, int] = {}
-    for i, name in enumerate(names if pattern else ()):
-        if match := re.search(pattern, name):
-            together = [*together, (by_finding.setdefault(match[0], i), i)]
-    for i, j in together:
-        low, high = sorted((root(i), root(j)))
-        first[high] = low
-    return {name: names[root(i)] for i, name in enumerate(names)}
-
-
-def _splits(
-    given: Mapping[str, str], groups: Mapping[str, str], options: Mapping
-) -> tuple[dict[str, list[str]], str]:
-    """Names by split and how it came, in words; `given` tells the folder's own, "" for none."""
-    told = {s: [n for n in given if given[n] == s] for s in SPLITS}
-    told = {s: names for s, names in told.items() if names}
-    pool = [n for n in given if given[n] in ("", "train")]
-    if not pool:
-        raise ValueError(f"The folder has {' and '.join(told)}, but nothing to train with; add it.")
-    shares = [0.0 if s in told else options[f"{s}_share"] for s in ("validation", "test")]
-    if not any(shares):
-        return {**told, "train": pool}, "as the folders give it"
-    firsts = list(dict.fromkeys(groups[n] for n in pool))
-    needed = 1 + sum(share > 0 for share in shares)
-    if len(firsts) < needed:
-        what = f"{len(pool)} pictures are {len(firsts)} group(s) of near-duplicates or one name"
-        raise ValueError(
-            f"{what}, too few for {needed} splits: add others, or give train/ and val/."
-        )
-    drawn = split_by_hash(firsts, *shares)
-    splits = {s: [n for n in pool if drawn[groups[n]] == s] for s in SPLITS}
-    rule = f"by a hash of names, {len(pool)} pictures in {len(firsts)} groups that stay together"
-    kept = " and ".join(s for s in told if s != "train")
-    rule += f"; {kept} as the folder gives" * bool(kept)
-    return {s: told.get(s, []) if s != "train" and s in told else splits[s] for s in SPLITS}, rule
+def described(facts: Mapping[str, Any]) -> str:
+    """Number, kind and size of the pictures, in words."""
+    low, _, high = (f"{w}x{h}" for h, w in facts["sizes"].values())
+    size = low if low == high else f"{low} to {high}"
+    return (
+        f"{facts['pictures']} {'grey' if facts['channels'] == 1 else 'RGB'} pictures of {size} px"
+    )
 
 
 def lines(facts: Mapping[str, Any]) -> list[str]:
     """The facts in a few lines, for people."""
-    low, _, high = (f"{w}x{h}" for h, w in facts["sizes"].values())
-    size = low if low == high else f"{low} to {high}"
-    kind = "grey" if facts["channels"] == 1 else "RGB"
     named = [
         f"{c['value']} -> {i} {c['name']} ({100 * c['share']:.2g} %)"
         for i, c in enumerate(facts["classes"])
@@ -200,7 +221,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     ]
     counts = ", ".join(f"{split} {len(names)}" for split, names in facts["splits"].items() if names)
     return [
-        f"{facts['folder']}: {facts['pictures']} {kind} pictures of {size} px; {facts['layout']}",
+        f"{facts['folder']}: {described(facts)}; {facts['layout']}",
         f"{len(named)} classes {facts['rule']}: {', '.join(named[:12])}{more}; "
         f"void: {', '.join(void) or 'none'}",
         f"split {facts['split_rule']}: {counts}",

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from experiments.datasets._builders import SegmentationBuilder, png
-from experiments.datasets._chosen import SPLITS
 from experiments.datasets.digits8x8 import split_digits
+from experiments.folders.splits import SPLITS
 
 DIGIT_SIZES = (16, 30)  # Pixels, both included: much below 16 an 8x8 digit is hard to read.
 OVERLAP = 0.3  # Of the smaller of two digits' squares, at most.

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 
 from experiments.datasets._builders import LabelledBuilder, png
-from experiments.datasets._chosen import SPLITS, parse_numbers
+from experiments.datasets._chosen import parse_numbers
+from experiments.folders.splits import SPLITS
 
 
 class Digits8x8(LabelledBuilder):

@@ -2,19 +2,19 @@
 
 ROOT/train/class, ROOT/val/class and, if wished, ROOT/test/class give the splits. Others are drawn
 by a hash of the name of the class, or of the class and the file, so what is added or taken away
-moves nothing else from one split to another.
+moves nothing else from one split to another; but pictures that are nearly the same stay together.
 """
 
+import functools
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from experiments.datasets._builders import LabelledBuilder, png
-from experiments.datasets._chosen import SPLITS, split_by_hash
-from experiments.datasets._files import visible
-from experiments.folders.layouts import split_of
+from experiments.datasets._understood import looked
+from experiments.folders.classes import class_folders, has_masks
+from experiments.folders.splits import SPLITS, grouped, split_classes, split_pictures
 from zoo.data.images import read_image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp")
 
 
 class ClassFolders(LabelledBuilder, skip_registration=True):
@@ -24,35 +24,26 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
     """
 
     def source_files(self) -> list[Path]:
-        """Raises ValueError where there is no class, or one has fewer than two pictures."""
-        files: dict[str, Path] = {}
-        folders = [folder for folder in visible(self.path) if folder.is_dir()]
-        # ROOT/train/class and ROOT/val/class: the splits are given.
-        self.given = len({split_of(f.name) for f in folders} - {""}) > 1
-        if self.given and not all(split_of(folder.name) for folder in folders):
-            other = next(folder for folder in folders if not split_of(folder.name))
-            raise ValueError(f"{other} lies beside folders of splits: move it into one of them.")
-        inner = (f for folder in folders for f in visible(folder) if f.is_dir())
-        for folder in inner if self.given else folders:
-            held = [f for f in visible(folder) if f.suffix.lower() in SUFFIXES and f.is_file()]
-            if len(held) < 2:
-                got = f"{len(held)} of the pictures ({', '.join(SUFFIXES)}), but a class needs two"
-                raise ValueError(f"{folder} holds {got}: add some or take the folder away.")
-            files |= {file.relative_to(self.path).as_posix(): file for file in held}
-        if not files:
+        """Raises ValueError for the first fault; `python -m zoo check` names all."""
+        found = class_folders(self.path)
+        if found.faults:
+            first, more = found.faults[0], f"python -m zoo check {self.path} names all faults"
+            raise ValueError(f"{first.file} {first.what}: {first.remedy}; {more}.")
+        if not found.files:
+            if has_masks(self.path):
+                what = "holds pictures and masks, or one kind of them, and no folders of classes"
+                raise ValueError(f"{self.path} {what}; masks are for segment_folder.")
             raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
-        self.classes = list(dict.fromkeys(file.parent.name for file in files.values()))
+        self.given, self.aside = any(split for split, _ in found.files), found.aside
+        files = [(split, file) for (split, _), some in found.files.items() for file in some]
+        self.files = {file.relative_to(self.path).as_posix(): file for _, file in files}
+        self.classes = list(dict.fromkeys(name for _, name in found.files))
+        splits = {} if self.given else self.split_names(self.classes, list(self.files))
         self.parts = {split: [] for split in SPLITS}
-        splits = {} if self.given else self.split_names(self.classes, list(files))
-        for name, file in files.items():
-            split = split_of(name.split("/")[0]) if self.given else None
+        for (split, file), name in zip(files, self.files, strict=True):
             split = split or splits.get(file.parent.name) or splits[name]
             self.parts[split].append((name, file))
-        if self.given and not (self.parts["train"] and self.parts["validation"]):
-            raise ValueError(
-                f"{self.path} gives splits, but not both train/ and val/; add the other."
-            )
-        return list(files.values())
+        return list(self.files.values())
 
     def _generate_examples(self, files: list[tuple[str, Path]]) -> Iterator[tuple[str, dict]]:
         ids = {name: i for i, name in enumerate(self.classes)}
@@ -66,19 +57,44 @@ class ImageFolderClasses(ClassFolders):
 
     With `split_by="class"` a class is in one split only, to tell apart what was not trained; with
     "example" each picture is drawn for itself. The shares are to be expected; 0 leaves a split out.
+    What `group`, a regular expression, finds in a picture's path keeps pictures of one finding, and
+    with "class" their classes, in one split ("session[0-9]+").
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with a folder of pictures a class as data.path."
-    OPTIONS: Mapping = dict(split_by="class", channels=3, validation_share=0.2, test_share=0.2)
+    OPTIONS: Mapping = dict(
+        split_by="class", channels=3, group="", validation_share=0.2, test_share=0.2
+    )
 
     def set_up(self) -> None:
         if self.split_by not in ("class", "example") or self.channels not in (1, 3):
             takes = 'split_by="class" or "example" and channels=1 or 3'
             got = f"{self.split_by!r} and {self.channels!r}"
             raise ValueError(f"image_folder_classes takes {takes}, not {got}.")
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise ValueError(f"group={self.group!r} is no regular expression ({error}).") from error
         self.CHANNELS = self.channels
         self.MEAN, self.STD = (0.5,) * self.channels, (0.25,) * self.channels
 
+    @functools.cached_property
+    def looks(self) -> dict:
+        """What is seen in the pictures, see `looked`."""
+        return looked(list(self.files.values()))
+
+    @functools.cached_property
+    def groups(self) -> dict[str, str]:
+        """The first picture of each one's group."""
+        return grouped(list(self.files), self.looks["near"], self.group)
+
     def split_names(self, classes: list[str], pictures: list[str]) -> dict[str, str]:
-        names = classes if self.split_by == "class" else pictures
-        return split_by_hash(names, self.validation_share, self.test_share)
+        shares = self.validation_share, self.test_share
+        if self.split_by == "class":
+            return split_classes(self.class_of(), self.groups, *shares)
+        splits, _ = split_pictures(dict.fromkeys(pictures, ""), self.groups, *shares)
+        return {name: split for split, names in splits.items() for name in names}
+
+    def class_of(self) -> dict[str, str]:
+        """The class of each picture."""
+        return {name: file.parent.name for name, file in self.files.items()}

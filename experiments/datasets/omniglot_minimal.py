@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from experiments.datasets._builders import LabelledBuilder, png
-from experiments.datasets._chosen import SPLITS, split_by_name
+from experiments.datasets._chosen import split_by_name
+from experiments.folders.splits import SPLITS
 from zoo.data.images import resize_image
 
 ARCHIVES = ("images_background_small1.zip", "images_background_small2.zip")

@@ -13,9 +13,11 @@ from typing import Any
 
 from PIL import Image
 
+from experiments.folders.classes import class_folders
 from experiments.folders.duplicates import mark, near_pairs
-from experiments.folders.layouts import Fault, class_folders, find_pairs
+from experiments.folders.layouts import Fault, find_pairs
 from experiments.folders.meanings import REMEDY, Meaning, Seen, find_table, look, understand
+from experiments.folders.splits import grouped, hold_out, split_pictures
 from zoo.data.images import read_image
 
 RARE = 1e-3  # Share of the labelled pixels below which a class is hard to learn.
@@ -28,15 +30,12 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; give one with pictures.")
-    faults, marks, seen, masks = [], {}, {}, {}
-    if classes := class_folders(root):
-        place = {file: key for key, files in classes.items() for file in files}  # (split, class).
-        taken = f"{len(place)} pictures in folders of {len({name for _, name in classes})} classes"
-        for (_, name), files in classes.items():
-            if len(files) < 2:
-                what = f"is of {name}, a class of {len(files)} picture(s), and two are needed"
-                remedy = "add some, or take the folder away"
-                faults.append(Fault("class", files[0] if files else root / name, what, remedy))
+    marks, seen, masks = {}, {}, {}
+    files, faults, aside = class_folders(root)
+    if files:
+        place = {file: key for key, some in files.items() for file in some}  # (split, class).
+        taken = f"{len(place)} pictures in folders of {len({name for _, name in files})} classes"
+        taken += f"; {aside}" * bool(aside)
     else:
         taken, pairs, faults = find_pairs(root)
         masks = {image: mask for some in pairs.values() for image, mask in some}
@@ -54,7 +53,11 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
         splits = {mask: place[image][0] for image, mask in masks.items()}
         meaning = _tried(lambda _: understand(seen, find_table(root, [*splits])), root, faults)
         faults += _values(meaning, seen, splits) if meaning else []
-    for i, j, same in near_pairs([*marks.values()]):
+    near = near_pairs([*marks.values()])
+    if len(marks) > 1:
+        groups = grouped([*marks], [(i, j) for i, j, _ in near], "")
+        _tried(lambda _: _splits(groups, place, bool(masks)), root, faults, "split")
+    for i, j, same in near:
         one, other = ([*marks][k] for k in (i, j))
         apart, unlike = (a != b for a, b in zip(place[one], place[other], strict=True))
         if apart or unlike or same:
@@ -65,7 +68,18 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
     return taken, sorted(faults, key=lambda fault: (fault.warning, fault.kind))
 
 
-def _tried(read: Callable[[Path], Any], file: Path, faults: list[Fault]) -> Any:
+def _splits(groups: Mapping[Path, Path], place: Mapping, masks: bool) -> None:
+    """Raises ValueError where a run could not split the folder; the shares are those of plans."""
+    given = {image: place[image][0] for image in groups}
+    if masks:
+        split_pictures(given, groups, 0.2, 0.0)
+    elif not any(given.values()):
+        hold_out({image: place[image][1] for image in groups}, groups)
+
+
+def _tried(
+    read: Callable[[Path], Any], file: Path, faults: list[Fault], kind: str | None = None
+) -> Any:
     """What `read` makes of a file, or None and one fault more."""
     try:
         return read(file)
@@ -73,7 +87,7 @@ def _tried(read: Callable[[Path], Any], file: Path, faults: list[Fault]) -> Any:
         text = str(error).removeprefix("The mask ").removeprefix(f"{file} ").rstrip(".")
         what, _, remedy = text.partition("; ")
         broken = "cannot be read as" in text or "an empty file" in text
-        kind = "classes" if file.is_dir() else "unreadable" if broken else "mode"
+        kind = kind or ("classes" if file.is_dir() else "unreadable" if broken else "mode")
         faults.append(Fault(kind, file, what, remedy))
 
 
@@ -121,6 +135,11 @@ def _values(meaning: Meaning, seen: Mapping[Path, Seen], splits: Mapping) -> lis
     return faults
 
 
+def _json(folder: Path, taken: str, faults: list[Fault]) -> str:
+    told = {"folder": folder, "layout": taken, "faults": [f._asdict() for f in faults]}
+    return json.dumps(told, default=str)
+
+
 def main(argv: list[str] | None = None) -> int:
     """A line for each fault. Exit code 1 where something must be mended, 2 for bad input."""
     p = argparse.ArgumentParser(
@@ -134,12 +153,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         taken, faults = check_folder(args.folder)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        text = " ".join(str(error).split())
+        print(f"error: {text}", file=sys.stderr)
+        if args.json:
+            what, _, remedy = text.rstrip(".").partition("; ")
+            print(_json(args.folder, "", [Fault("folder", args.folder, what, remedy)]))
         return 2
     must = sum(not fault.warning for fault in faults)
     if args.json:
-        told = {"folder": args.folder, "layout": taken, "faults": [f._asdict() for f in faults]}
-        print(json.dumps(told, default=str))
+        print(_json(args.folder, taken, faults))
         return int(must > 0)
     width = max((len(str(fault.file)) for fault in faults), default=0)
     for kind, file, what, remedy, warning in faults:

@@ -6,22 +6,32 @@ the files' names do (NAME_mask.png). What folders say beyond that, a pair has in
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 Pair = tuple[Path, Path]  # The files of a picture and of its mask.
+Key = tuple[str, tuple[str, ...], str]  # Split, further folders and stem of one of them.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".webp")
 _MASK = (
-    r"(?:segmentationclass|segmentations?|semantics?|masks?|labels?|annotations?|annots?|seg|gts?"
-    r"|groundtruths?|targets?)(?:png)?"
+    r"(?:png)?(?:segmentationclass|segmentations?|semantics?|masks?|labels?|annotations?|annots?"
+    r"|seg|trimaps?|gtfine|gtcoarse|gts?|groundtruths?|targets?)+(?:png|images?)?"
 )
-_IMAGE = r"(?:jpe?g|png)?(?:images?|imgs?|pictures?|photos?|inputs?|frames?)"
+_IMAGE = r"(?:jpe?g|png)?(?:images?|imgs?|pictures?|photos?|inputs?|frames?|leftimg8?bit)"
 _SPLIT = r"train(?:ing)?|tr|val(?:id(?:ation)?)?|tests?|testing|ts"
-_FOLDER = re.compile(rf"(?P<a>{_SPLIT})?(?:(?P<mask>{_MASK})|(?P<image>{_IMAGE}))?(?P<z>{_SPLIT})?")
+_FOLDER = re.compile(
+    rf"(?P<a>{_SPLIT})?(?:(?:(?P<mask>{_MASK}|ann(?=dir))|(?P<image>{_IMAGE}))(?:dir)?)?"
+    rf"(?P<z>{_SPLIT})?"
+)
 _AFFIX = re.compile(rf"(?i)(?:{_MASK}[_. -]+(?=.)|.*[_. -]{_MASK}$)")
 # What the names of a pair may differ in; nnU-Net ends a picture's in the number of its channel.
-_BARE = re.compile(rf"(?i)^(?:{_MASK}|{_IMAGE})[_. -]+|[_. -]+(?:{_MASK}|{_IMAGE}|0000)$")
+_WORD = rf"(?:{_MASK}|{_IMAGE}|gt(?:fine|coarse)_label(?:train)?ids)"
+_BARE = re.compile(rf"(?i)^(?:{_WORD}[_. -]+)+|(?:[_. -]+(?:{_WORD}|0000|jpe?g|png|tiff?|bmp))+$")
+# Cityscapes has several masks of a picture; ids of training are there where somebody made them.
+_CITY = re.compile(r"(?i).*_gt(?:fine|coarse)_(labeltrainids|labelids|instance(?:train)?ids|color)")
+# Folders that may be meant where another one was taken; VOC's objects are no classes.
+_MAYBE = re.compile(r"manual|mask|label|annot|truth|gt$|seg(?!mentationobject)")
 
 
 class Fault(NamedTuple):
@@ -35,71 +45,109 @@ class Fault(NamedTuple):
 
 
 def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
-    """The layout in words, pairs in numeric order by split ("" for none), files without a partner.
+    """The layout in words, pairs in numeric order by split ("" for none), and faults.
 
+    A fault is a file without a partner, of a name with another, or a folder that may be meant, too.
     Raises ValueError for a folder without pictures, masks or any pair.
     """
     if not (placed := _placed(root)):
         raise ValueError(f"{root} holds no pictures ({', '.join(SUFFIXES)}); give another folder.")
-    roles = {role for role, *_ in placed.values()}
     # VOC's lists choose among the pictures.
     lists = [(split_of(f.stem), f) for f in sorted(root.rglob("ImageSets/Segmentation/*.txt"))]
     listed = {stem: s for s, file in lists if s for stem in file.read_text("utf-8").split()}
-    faults, sides = [], {"image": {}, "mask": {}}
-    for file, (role, split, rest) in placed.items():
-        if "mask" not in roles:
-            role = "mask" if _AFFIX.match(file.stem) else "image"
-        elif role is None and "image" not in roles:
-            role = "image"  # Beside a folder of masks.
-        if role and (not listed or file.stem in listed):
-            key = listed.get(file.stem, split), rest, file.stem
-            if file is not (other := sides[role].setdefault(key, file)):
-                what = f"has the name of {other.name} beside it"
-                faults.append(Fault("name", file, what, "take one of the two away"))
-    images, masks = sides.values()
+    (images, masks), faults = _sides(placed, listed)
     if not images or not masks:
         lacks, hint = (
             "pictures" if masks else "masks",
             "put images/ and masks/ of one name each in it",
         )
         raise ValueError(f"{root} holds no {lacks} beside {len(placed)} other files; {hint}.")
-    bare = {(*key[:-1], _BARE.sub("", key[-1])): key for key in masks.keys() - images.keys()}
-    pairs, rest, with_masks = defaultdict(list), dict(masks), {split for split, *_ in masks}
-    alone = {
-        root / n: "is listed, but not there" for n in listed if not any(n in k for k in images)
-    }
-    for key, file in images.items():
-        match = key if key in masks else bare.get((*key[:-1], _BARE.sub("", key[-1])))
-        if match in rest:
-            pairs[key[0]].append((file, rest.pop(match)))
-        elif key[0] in with_masks or not key[0]:  # A split without any mask is left out.
-            alone[file] = "is a picture without a mask"
-    alone |= dict.fromkeys(rest.values(), "is a mask without a picture")
+    partner, with_masks = _partners(images, masks), {split for split, *_ in masks}
+    pairs = defaultdict(list)
+    for key in filter(partner.get, images):
+        pairs[key[0]].append((images[key], masks[partner[key]]))
+    there = {stem for *_, stem in images}
+    alone = {root / n: "is listed, but not there" for n in listed if n not in there}
+    for key in images.keys() - partner.keys():
+        if key[0] in with_masks or not key[0]:  # A split without any mask is left out.
+            alone[images[key]] = "is a picture without a mask"
+    for key in masks.keys() - {*partner.values()}:
+        alone[masks[key]] = "is a mask without a picture"
     hint = "add what is missing, or take it away"
-    faults += [Fault("unmatched", file, what, hint) for file, what in alone.items()]
+    by_number = sorted(alone, key=lambda file: natural(str(file)))
     if not pairs:
-        raise ValueError(f"{root} holds no pair: {faults[0].file} {faults[0].what}; {hint}.")
-    names = [
-        sorted({f"{f.parent.relative_to(root)}/" for f in s.values()}) for s in (images, masks)
-    ]
-    shown = (", ".join(some[:4]) + ", ..." * (len(some) > 4) for some in names)
-    by = ", splits by ImageSets" * bool(listed)
-    return "pictures in {}, masks in {}".format(*shown) + by, pairs, faults
+        first = by_number[0]
+        raise ValueError(f"{root} holds no pair: {first} {alone[first]}; {hint}.")
+    faults += [Fault("unmatched", file, alone[file], hint) for file in by_number]
+    paired = {file for some in pairs.values() for pair in some for file in pair}
+    left = Counter(file.parent for file in placed if file not in paired | {*alone})
+    known = {file.parent for file in paired} | {fault.file for fault in faults}
+    names = [_named({f.parent for f in side.values()}, root) for side in (images, masks)]
+    for folder, n in left.items():
+        word = re.sub("[^a-z]", "", folder.relative_to(root).name.lower())
+        if folder not in known and _MAYBE.search(word) and 4 * n >= len(masks):
+            what = f"may be of masks as well as {names[1]}, where they were looked for"
+            remedy = "name the one that is meant masks/, and take the other out of the folder"
+            faults.append(Fault("folders", folder, what, remedy))
+    layout = f"pictures in {names[0]}, masks in {names[1]}" + ", splits by ImageSets" * bool(listed)
+    aside = f"; left aside: {left.total()} picture(s) in {_named(left, root)}" * bool(left)
+    return layout + aside, pairs, faults
 
 
-def class_folders(root: Path) -> dict[tuple[str, str], list[Path]]:
-    """{(split, class): pictures} of ROOT/class/* or ROOT/split/class/*; empty for other folders."""
-    placed, found = _placed(root), defaultdict(list)
-    if any(role or _AFFIX.match(file.stem) for file, (role, *_) in placed.items()):
-        return {}
-    for file, (_, split, rest) in placed.items():
-        if rest:
-            found[split, "/".join(rest)].append(file)
-    top = {file.relative_to(root).parts[0] for file in placed}
-    for folder in root.iterdir() if found else ():
-        if folder.is_dir() and folder.name not in top and folder.name[0] != ".":
-            found["", folder.name] = []
+def _named(folders: Collection[Path], root: Path) -> str:
+    """Some folders in words."""
+    names = sorted(f"{folder.relative_to(root)}/" for folder in folders)
+    return ", ".join(names[:4]) + ", ..." * (len(names) > 4)
+
+
+def _sides(placed: Mapping, listed: Mapping[str, str]) -> tuple[list[dict[Key, Path]], list[Fault]]:
+    """Pictures and masks by split, further folders and stem; faults where two are of one name."""
+    found, faults, sides = {role for role, *_ in placed.values()}, {}, {"image": {}, "mask": {}}
+    kinds = {match[1].lower() for f in placed if (match := _CITY.fullmatch(f.stem))}
+    kind = next((kind for kind in ("labeltrainids", "labelids") if kind in kinds), None)
+    for file, (role, split, rest) in placed.items():
+        if "mask" not in found:
+            role = "mask" if _AFFIX.match(file.stem) else "image"
+        elif role is None and "image" not in found:
+            role = "image"  # Beside a folder of masks.
+        if role == "mask" and (city := _CITY.fullmatch(file.stem)) and city[1].lower() != kind:
+            continue
+        if role and (not listed or file.stem in listed):
+            key = listed.get(file.stem, split), rest, file.stem
+            other = sides[role].setdefault(key, file)
+            if file is not other and file.parent == other.parent:
+                what = f"has the name of {other.name} beside it"
+                faults[file] = Fault("name", file, what, "take one of the two away")
+            elif file is not other:
+                what = f"holds files of the same names as {other.parent}"
+                remedy = "take one of the two out of the folder"
+                faults[file.parent] = Fault("folders", file.parent, what, remedy)
+    return [*sides.values()], [*faults.values()]
+
+
+def _partners(images: Mapping[Key, Path], masks: Mapping[Key, Path]) -> dict[Key, Key]:
+    """The mask of each picture that has one: of its name, its bare name, its number; no guess."""
+    found = {}
+    for form in (str, _bare, _unpadded):
+        sides = defaultdict(lambda: ([], []))
+        for side, keys in enumerate((images.keys() - found, masks.keys() - {*found.values()})):
+            for key in keys:
+                sides[*key[:-1], form(key[-1])][side].append(key)
+        found |= {i[0]: m[0] for i, m in sides.values() if len(i) == len(m) == 1}
     return found
+
+
+def _bare(stem: str) -> str:
+    return _BARE.sub("", stem)
+
+
+def _unpadded(stem: str) -> str:
+    return re.sub(r"0*(\d+)", r"\1", _bare(stem))
+
+
+def roles(root: Path) -> set[str | None]:
+    """What the folders of a folder's pictures are by their names: image, mask, None for others."""
+    return {role for role, *_ in _placed(root).values()}
 
 
 def split_of(folder: str) -> str:

@@ -38,7 +38,8 @@ def made(module, folder, *given, workdir="/nowhere"):
 def test_a_u_net_is_planned_from_the_pictures(folder):
     experiment, files, lines = made(segment_folder, folder)
     assert experiment.model.num_classes == 2
-    # 33 px halved twice leave 8, thrice 4. 33 and 40 in steps of 4.
+    # 33 px halved twice leave 8, thrice 4. 33 and 40 in steps of 4. Of the field of two levels,
+    # 47 px, 2x15 px are covered, but not of that of one, 19.
     assert experiment.model.depth == 2 and experiment.data.crop == (32, 40)
     facts = json.loads(files["dataset.json"])
     train = len(facts["splits"]["train"])
@@ -51,6 +52,35 @@ def test_a_u_net_is_planned_from_the_pictures(folder):
     for words in ("10 RGB pictures of 40x33 to 60x50 px", "0 -> 0 class 0", "255 -> 1 class 255",
                   "data.crop=(32, 40)", "the median picture, 40x33", f"train {train}"):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.parametrize(("side", "depth"), [(4, 1), (9, 1), (10, 2), (23, 2), (24, 3), (60, 4)])
+def test_the_field_is_of_two_objects(side, depth, tmp_path):
+    """U-Net's fields are 19, 47, 103 and 215 px, by hand; each level adds 7 * 2**n px or so."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i in range(6):
+        picture(i, (200, 160)).save(tmp_path / "images" / f"{i}.png")
+        label = np.zeros((160, 200), np.uint8)
+        label[10 : 10 + side, 20 : 20 + side] = label[10 : 10 + side, 27 + side : 27 + 2 * side] = 1
+        Image.fromarray(label).save(tmp_path / "masks" / f"{i}.png")
+    experiment, files, lines = made(segment_folder, tmp_path)
+    assert json.loads(files["dataset.json"])["spacing"] == {"object": side, "gap": 7}
+    assert experiment.model.depth == depth
+    assert any(
+        f"nine of ten objects are within {side} px and have 7 px between" in n for n in lines
+    )
+
+
+def test_a_container_may_have_less_memory_than_its_host(tmp_path, monkeypatch):
+    files = [tmp_path / "max", tmp_path / "none"]
+    monkeypatch.setattr(plan, "CGROUPS", tuple(map(str, files)))
+    files[0].write_text("max\n")
+    whole = plan._memory()
+    files[0].write_text(f"{2**20}\n")
+    assert plan._memory() == 2**18 < whole
+    files[0].write_text(f"{2**62}\n")  # Version 1 without a limit.
+    assert plan._memory() == whole
 
 
 def test_what_is_set_wins_and_is_planned_around(folder):
@@ -76,6 +106,7 @@ def test_little_memory_makes_batches_and_pictures_small(folder, monkeypatch):
     experiment, _, lines = made(segment_folder, folder)
     assert experiment.data.size == (25, 30) and max(experiment.data.crop) <= 30
     assert any("does not fit" in line for line in lines)
+    assert any("within 8 px: a field of 19 px sees two" in line for line in lines)
 
 
 def test_other_experiments_are_as_they_stand(tmp_path):
@@ -117,6 +148,11 @@ def test_classes_are_held_out_where_they_are_enough(tmp_path, monkeypatch):
     assert experiment.task.images_per_class == 4
     assert experiment.data.batch_size == 4 * min(16, len(held[0]))
     assert any("30 classes are enough" in line for line in lines)
+    assert facts["sizes"] == {"smallest": [60, 90], "median": [60, 90], "largest": [60, 90]}
+    assert (facts["channels"], facts["pictures"]) == (1, 180)
+    assert "180 pictures in 180 groups" in facts["split_rule"]
+    monkeypatch.setattr(plan, "_memory", lambda: 16 * plan.EMBEDDED * 43 * 64 * 4 * 3.5)
+    assert made(embed_folder, tmp_path)[0].data.batch_size == 4 * 3
 
 
 def test_pictures_are_held_out_of_few_classes(tmp_path, monkeypatch):
@@ -137,7 +173,17 @@ def test_splits_of_class_folders_are_kept(tmp_path):
     assert len(facts["classes"]) == 4 and "as the folders give it" in lines[1]
     assert "split_by" not in experiment.data.options
     classes(tmp_path / "other", 2)
+    (tmp_path / "train" / "class0" / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="other lies beside folders of splits"):
+        made(embed_folder, tmp_path)
+
+
+def test_groups_and_damage_are_told_before_anything_is_made(tmp_path):
+    classes(tmp_path, 3)
+    with pytest.raises(ValueError, match=r"18 pictures are 1 group\(s\)"):
+        made(embed_folder, tmp_path, "data.options.group=png")
+    (tmp_path / "class1" / "2.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"class1/2.png cannot be read .*copy or download it"):
         made(embed_folder, tmp_path)
 
 

@@ -8,9 +8,9 @@ SPLITS = ("train", "validation", "test")
 ENDINGS = ("png", "bmp", "PNG", "pgm", "jpg", "jpeg")
 
 
-def pixels(seed):
-    """Of one colour, which a JPEG keeps; sizes differ."""
-    rng = np.random.default_rng(seed)
+def pixels(name, number):
+    """Of one colour, which a JPEG keeps; sizes differ, and no two of a size are of one colour."""
+    rng = np.random.default_rng([number, *name.encode()])
     shape = *rng.integers(8, 20, 2), 3
     return np.broadcast_to(rng.integers(0, 256), shape).astype(np.uint8)
 
@@ -19,7 +19,7 @@ def add(folder, name, count=4):
     (folder / name).mkdir(parents=True, exist_ok=True)
     for i in range(count):
         file = folder / name / f"{i}.{ENDINGS[i % len(ENDINGS)]}"
-        image = Image.fromarray(pixels(i))
+        image = Image.fromarray(pixels(name, i))
         (image.convert("L") if file.suffix == ".pgm" else image).save(file)
 
 
@@ -63,7 +63,7 @@ def test_every_picture_is_in_one_split_and_of_its_folders_class(folder, split_by
 def test_what_is_added_moves_no_other(folder, split_by):
     before = where(folder, split_by=split_by)
     add(folder, "class 3", count=6)
-    Image.fromarray(pixels(7)).save(folder / "class 3" / "new.png")
+    Image.fromarray(pixels("class 3", 7)).save(folder / "class 3" / "new.png")
     add(folder, "another")
     after = where(folder, split_by=split_by)
     assert {name: after[name] for name in before} == before
@@ -75,8 +75,8 @@ def test_pictures_of_every_ending_and_size_are_read(folder, channels):
     source = opened(folder, channels=channels)
     assert source.info.channels == channels == len(source.info.mean)
     for example in source:
-        number = int(example["name"].split("/")[1].split(".")[0])
-        want = pixels(number)[..., :channels]
+        name, _, file = example["name"].partition("/")
+        want = pixels(name, int(file.split(".")[0]))[..., :channels]
         assert example["image"].shape == want.shape
         np.testing.assert_allclose(example["image"].astype(int), want, atol=1)
     assert len({e["image"].shape for e in source}) > 1
@@ -98,8 +98,49 @@ def test_a_share_of_nothing_leaves_the_split_out(folder):
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_class_of_fewer_than_two_pictures_is_named_with_the_way_out(folder, count):
     add(folder, "lonely", count=count)
-    with pytest.raises(ValueError, match=f"lonely holds {count} of the pictures .*add some or"):
+    with pytest.raises(ValueError, match=f"lonely.*a class of {count} picture.*add some, or"):
         opened(folder)
+
+
+def photo(seed, name):
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    name.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize((48, 40), Image.Resampling.BICUBIC).save(name)
+
+
+@pytest.mark.parametrize("split_by", ["class", "example"])
+def test_pictures_that_are_nearly_the_same_share_a_split(tmp_path, split_by):
+    """Each of them brighter once more, in the class beside it."""
+    for c in range(10):
+        for i in range(3):
+            photo(10 * c + i, tmp_path / f"c{c}" / f"{i}.png")
+            with Image.open(tmp_path / f"c{c}" / f"{i}.png") as image:
+                bright = image.point(lambda v: 0.8 * v + 30)
+            (tmp_path / f"d{c}").mkdir(exist_ok=True)
+            bright.save(tmp_path / f"d{c}" / f"{i}.png")
+    found = where(tmp_path, split_by=split_by)
+    assert len(found) == 60 and len({split for split, _ in found.values()}) > 1
+    assert all(found[name][0] == found["d" + name[1:]][0] for name in found if name[0] == "c")
+
+
+def test_groups_share_a_split(tmp_path):
+    for c in range(3):
+        for i in range(12):
+            photo(20 * c + i, tmp_path / f"c{c}" / f"day{i % 4}_{i}.png")
+    found = where(tmp_path, split_by="example", group="day[0-9]")
+    for day in range(4):
+        assert len({split for n, (split, _) in found.items() if f"day{day}" in n}) == 1
+    assert len({split for split, _ in found.values()}) > 1
+    with pytest.raises(ValueError, match="no regular expression"):
+        opened(tmp_path, group="(")
+
+
+def test_a_folder_of_masks_is_refused_for_what_it_is(tmp_path):
+    for kind in ("images", "masks"):
+        for i in range(3):
+            photo(i, tmp_path / kind / f"{i}.png")
+    with pytest.raises(ValueError, match="holds pictures and masks.*segment_folder"):
+        opened(tmp_path)
 
 
 def test_an_unreadable_picture_is_named_and_nothing_is_left(folder, tmp_path, monkeypatch):
@@ -129,7 +170,7 @@ def test_what_cannot_be_split_is_refused_with_the_way_out(tmp_path):
     add(tmp_path / "two", "b")
     with pytest.raises(ValueError, match="2 classes or pictures cannot fill .*_share to 0"):
         opened(tmp_path / "two")
-    assert len(opened(tmp_path / "two", split_by="example")) >= 1
+    assert len(opened(tmp_path / "two", split_by="example", test_share=0)) >= 1
     with pytest.raises(ValueError, match="empty holds no folders"):
         (tmp_path / "empty").mkdir()
         opened(tmp_path / "empty")

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from experiments.datasets import ImageFolderMasks
-from experiments.datasets._understood import grouped
 from zoo.data import open_source
 
 SIZE = (24, 20)  # (w, h)
@@ -138,11 +137,6 @@ def test_groups_share_a_split(tmp_path):
         assert sum(bool(group & some) for some in found.values()) == 1
     with pytest.raises(ValueError, match="no regular expression"):
         ImageFolderMasks(path=tmp_path, group="(")
-
-
-def test_groups_join_what_is_joined_by_steps():
-    found = grouped(["a1", "b", "c", "d", "a2"], [(1, 2), (2, 3)], "^a")
-    assert found == {"a1": "a1", "a2": "a1", "b": "b", "c": "b", "d": "b"}
 
 
 def test_a_table_names_the_classes(tmp_path):

@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import pathlib
+import re
 
 import pytest
 
+from experiments import embed_folder, plan, segment_folder
 from experiments.folders.check import check_folder
 from zoo.__main__ import main
 
@@ -91,10 +93,6 @@ def test_the_command_tells_by_its_exit_code(tmp_path, capsys):
     assert ("size", str(file), False) in kinds and len(kinds) == 2
 
 
-def spoil_none(root):
-    pass
-
-
 def spoil_masks(root):
     for file in root.rglob("masks/*"):
         file.unlink()
@@ -123,6 +121,9 @@ def test_a_folder_of_nothing_to_check_is_one_line(spoil, words, tmp_path, capsys
     assert main(["check", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error
+    assert main(["check", str(tmp_path), "--json"]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert words in fault["what"] and fault["remedy"] and not fault["warning"]
 
 
 def test_no_folder_is_one_line(tmp_path, capsys):
@@ -133,6 +134,62 @@ def test_no_folder_is_one_line(tmp_path, capsys):
 def test_one_picture_is_too_few(tmp_path):
     root = planted.clean(tmp_path, splits=("train",), count=1)
     assert ("few", planted.image(root, 0), True) in check(root)[0]
+
+
+def copies(root):
+    planted.clean(root, splits=("train",), count=4)
+    for n in (1, 2, 3):
+        planted.picture(0).save(planted.image(root, n))
+    return "4 pictures are 1 group(s) of near-duplicates"
+
+
+def validation_alone(root):
+    planted.clean(root)
+    for file in (root / "train").rglob("*.png"):
+        file.unlink()
+    return "has validation, but nothing to train with"
+
+
+def one_class(root):
+    planted.clean_classes(root, splits=("",))
+    for file in (root / "dog").iterdir():
+        file.rename(root / "cat" / f"dog{file.name}")
+    (root / "dog").rmdir()
+    return "is the only class to train with"
+
+
+def copies_in_classes(root):
+    planted.clean_classes(root, splits=("",))
+    for file in root.rglob("*.png"):
+        planted.picture(0).save(file)
+    return "8 pictures are 1 group(s) of near-duplicates"
+
+
+def no_validation(root):
+    planted.clean_classes(root, splits=("train", "test"))
+    return "gives splits, but no validation"
+
+
+@pytest.mark.parametrize(
+    "make", [copies, validation_alone, one_class, copies_in_classes, no_validation]
+)
+def test_what_a_run_refuses_is_to_be_mended(make, tmp_path):
+    words = make(tmp_path)
+    _, faults = check(tmp_path)
+    assert any(words in f.what and not f.warning for f in faults), faults
+    of_masks = make in (copies, validation_alone)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        plan.planned(
+            segment_folder if of_masks else embed_folder,
+            [f"data.path={tmp_path}"],
+            tmp_path / "run",
+        )
+
+
+def test_left_aside_is_told(tmp_path):
+    root = planted.clean_classes(tmp_path)
+    (root / "train" / "cat" / "9.heic").write_bytes(b"x")
+    assert check_folder(root)[0].endswith("2 classes; left aside: 1 .heic")
 
 
 @pytest.mark.parametrize("name", ["isbi2012", "orl_faces"])

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from experiments.folders.layouts import class_folders, find_pairs, split_of
+from experiments.folders.layouts import find_pairs, split_of
 
 # {layout: {split: [(picture, mask)]}}, then files that belong to none.
 LAYOUTS = {
@@ -38,6 +38,42 @@ LAYOUTS = {
                    ("imagesTr/case_02_0000.png", "labelsTr/case_02.png")]},
         ("imagesTs/case_03_0000.png",),
     ),
+    "PNG masks": ({"": [("png_images/a.jpg", "png_masks/a.png")]}, ()),
+    "segmentation masks": ({"": [("images/a.jpg", "segmentation_masks/a.png")]}, ()),
+    "two endings": ({"": [("images/a.jpg", "masks/a.jpg.png")]}, ()),
+    "numbers with zeros": (
+        {"": [("images/1.png", "masks/mask_001.png"), ("images/10.png", "masks/mask_010.png")]}, (),
+    ),
+    "equal names before numbers": (
+        {"": [("images/01.png", "masks/mask_01.png"), ("images/1.png", "masks/1.png")]}, (),
+    ),
+    "Oxford-IIIT Pet": (
+        {"": [("images/Birman_1.jpg", "annotations/trimaps/Birman_1.png")]},
+        ("annotations/trimaps/._Birman_1.png",),
+    ),
+    "mmsegmentation": (
+        {"train": [("img_dir/train/a.jpg", "ann_dir/train/a.png")],
+         "validation": [("img_dir/val/b.jpg", "ann_dir/val/b.png")]},
+        (),
+    ),
+    "Roboflow": (
+        {"train": [("train/a_jpg.rf.1f.jpg", "train/a_jpg.rf.1f_mask.png")],
+         "validation": [("valid/b_jpg.rf.2e.jpg", "valid/b_jpg.rf.2e_mask.png")]},
+        (),
+    ),
+    "Cityscapes": (
+        {"train": [("leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png",
+                    "gtFine/train/ulm/ulm_000000_000019_gtFine_labelIds.png")],
+         "validation": [("leftImg8bit/val/bonn/bonn_000000_000001_leftImg8bit.png",
+                         "gtFine/val/bonn/bonn_000000_000001_gtFine_labelIds.png")]},
+        ("gtFine/train/ulm/ulm_000000_000019_gtFine_color.png",
+         "gtFine/train/ulm/ulm_000000_000019_gtFine_instanceIds.png"),
+    ),
+    "Cityscapes for training": (
+        {"train": [("leftImg8bit/train/ulm/ulm_0_1_leftImg8bit.png",
+                    "gtFine/train/ulm/ulm_0_1_gtFine_labelTrainIds.png")]},
+        ("gtFine/train/ulm/ulm_0_1_gtFine_labelIds.png",),
+    ),
     "folders within": (
         {"": [("images/north/1.png", "masks/north/1.png"),
               ("images/south/1.png", "masks/south/1.png")]},
@@ -69,6 +105,34 @@ def test_pictures_meet_their_masks(layout, tmp_path):
     picture, mask = next(iter(want.values()))[0]
     for name in (picture, mask):
         assert f"{name.rpartition('/')[0] or '.'}/" in told
+
+
+def test_what_is_left_aside_is_told(tmp_path):
+    write(tmp_path, "images/a.png", "masks/a.png", "depth/a.png", "depth/b.png", "test/c.png")
+    told, _, faults = find_pairs(tmp_path)
+    assert told.endswith("masks in masks/; left aside: 3 picture(s) in depth/, test/")
+    assert faults == []
+
+
+def test_numbers_that_two_could_mean_are_not_guessed(tmp_path):
+    write(tmp_path, "images/a.png", "masks/a.png", "images/1.png", "masks/mask_01.png",
+          "masks/mask_001.png")  # fmt: skip
+    _, pairs, faults = find_pairs(tmp_path)
+    assert len(pairs[""]) == 1 and {f.kind for f in faults} == {"unmatched"} and len(faults) == 3
+
+
+def test_two_folders_that_could_be_the_masks_are_named(tmp_path):
+    drive = tmp_path / "DRIVE" / "training"
+    for n in (21, 22):
+        write(drive, f"images/{n}_training.tif", f"1st_manual/{n}_manual1.gif",
+              f"mask/{n}_training_mask.gif")  # fmt: skip
+    (fault,) = find_pairs(tmp_path)[2]
+    assert (fault.kind, fault.file, fault.warning) == ("folders", drive / "1st_manual", False)
+    assert "DRIVE/training/mask/" in fault.what
+    write(tmp_path / "twice", *(f"{folder}/{n}.png" for folder in ("images", "labels", "masks")
+                                for n in "abc"))  # fmt: skip
+    (fault,) = find_pairs(tmp_path / "twice")[2]
+    assert fault.file == tmp_path / "twice" / "masks" and "labels" in fault.what
 
 
 def test_lists_of_voc_choose_and_split(tmp_path):
@@ -118,16 +182,3 @@ def test_splits_are_told_by_words():
              "valid": "validation", "validation_masks": "validation", "test": "test", "labelsTs":
              "test", "images": "", "trains": "", "2017": ""}  # fmt: skip
     assert {word: split_of(word) for word in words} == words
-
-
-def test_folders_of_classes_are_told_from_others(tmp_path):
-    write(tmp_path, "cat/1.jpg", "dog/1.jpg", "notes.png")
-    (tmp_path / "bird").mkdir()
-    found = class_folders(tmp_path)
-    assert {key: [f.name for f in files] for key, files in found.items()} == {
-        ("", "cat"): ["1.jpg"], ("", "dog"): ["1.jpg"], ("", "bird"): [],
-    }  # fmt: skip
-    write(tmp_path / "split", "train/cat/1.jpg", "val/cat/2.jpg")
-    assert set(class_folders(tmp_path / "split")) == {("train", "cat"), ("validation", "cat")}
-    write(tmp_path / "masks", "images/1.jpg", "masks/1.png")
-    assert class_folders(tmp_path / "masks") == {}

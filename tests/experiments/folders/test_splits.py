@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from experiments.datasets._chosen import SPLITS, split_by_hash
+from experiments.folders.splits import (
+    SPLITS,
+    grouped,
+    hold_out,
+    split_by_hash,
+    split_classes,
+    split_pictures,
+)
 
 NAMES = [f"class{i}" for i in range(2000)]
 
@@ -42,3 +49,59 @@ def test_no_split_is_empty_where_that_is_possible():
 def test_what_cannot_be_split_is_refused(count, shares, message):
     with pytest.raises(ValueError, match=message):
         split_by_hash(NAMES[:count], *shares)
+
+
+def test_groups_join_what_is_joined_by_steps():
+    found = grouped(["a1", "b", "c", "d", "a2"], [(1, 2), (2, 3)], "^a")
+    assert found == {"a1": "a1", "a2": "a1", "b": "b", "c": "b", "d": "b"}
+
+
+def alone(names):
+    return {name: name for name in names}
+
+
+def pictures(classes, each=4):
+    return {f"c{c}/{i}": f"c{c}" for c in range(classes) for i in range(each)}
+
+
+def test_classes_that_share_a_group_share_a_split():
+    classes = pictures(40)
+    groups = alone(classes) | {"c7/1": "c3/2", "c9/0": "c7/0"}
+    splits = split_classes(classes, groups, 0.3, 0.3)
+    by_class = {
+        name: {splits[n] for n in classes if classes[n] == name} for name in set(classes.values())
+    }
+    assert all(len(some) == 1 for some in by_class.values())
+    assert by_class["c3"] == by_class["c7"] == by_class["c9"]
+    # The others are drawn as by themselves.
+    want = split_by_hash(list(by_class), 0.3, 0.3)
+    assert all(by_class[name] == {want[name]} for name in by_class if name not in ("c7", "c9"))
+
+
+def test_classes_that_are_all_one_group_are_refused():
+    classes = pictures(6)
+    with pytest.raises(ValueError, match=r"6 classes are 1 group\(s\).*too few for 2 splits"):
+        split_classes(classes, dict.fromkeys(classes, "c0/0"), 0.2, 0)
+
+
+def test_whole_classes_are_held_out_where_they_are_enough():
+    assert hold_out(pictures(30), alone(pictures(30)))[0]
+    assert not hold_out(pictures(3), alone(pictures(3)))[0]
+    classes = pictures(30)  # All joined by near-duplicates of the first.
+    joined = alone(classes) | {f"c{c}/0": "c0/0" for c in range(30)}
+    assert not hold_out(classes, joined)[0]
+
+
+def test_pictures_that_are_all_one_group_are_refused():
+    classes = pictures(2)
+    with pytest.raises(ValueError, match=r"8 pictures are 1 group\(s\).*too few"):
+        hold_out(classes, dict.fromkeys(classes, "c0/0"))
+
+
+def test_splits_that_the_folder_gives_are_kept():
+    given = {"a": "train", "b": "train", "c": "validation", "d": "test"}
+    splits, rule = split_pictures(given, alone(given), 0.2, 0.0)
+    assert splits == {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+    assert rule == "as the folders give it"
+    with pytest.raises(ValueError, match="has validation, but nothing to train with; add train/"):
+        split_pictures({"c": "validation"}, {"c": "c"}, 0.2, 0.0)

@@ -1,0 +1,77 @@
+"""Folders of classes: ROOT/class/picture or ROOT/split/class/picture."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.folders.layouts import SUFFIXES, Fault, find_pairs, natural, roles, split_of
+
+
+class ClassFolders(NamedTuple):
+    """What was found; no classes where the folder is one of pictures and masks, or of none."""
+
+    files: dict[tuple[str, str], list[Path]]  # By split, "" for none, and class; in numeric order.
+    faults: list[Fault]
+    aside: str  # What was not taken, in words; empty where everything was.
+
+
+def class_folders(root: Path) -> ClassFolders:
+    """Raises OSError for a folder that is missing or unreadable."""
+    tops = [folder for folder in visible(root) if folder.is_dir()]
+    if not tops or has_masks(root):
+        return ClassFolders({}, [], "")
+    files, faults, splits = {}, [], {split_of(folder.name) for folder in tops}
+    # ROOT/train/class and ROOT/val/class: the splits are given.
+    given = len(splits - {""}) > 1
+    within = given or ("" not in splits and any(f.is_dir() for top in tops for f in visible(top)))
+    for top in tops:
+        if within and not split_of(top.name):
+            what, remedy = "lies beside folders of splits", "move it into one of them"
+            faults.append(Fault("class", top, what, remedy))
+            continue
+        for folder in filter(Path.is_dir, visible(top)) if within else (top,):
+            held = [file for file in visible(folder) if _is_picture(file)]
+            deep = [f for f in folder.rglob("*") if f.parent != folder and _is_picture(f)]
+            files[split_of(top.name) * given, folder.name] = held
+            if deep:
+                what = f"holds {len(deep)} picture(s) in folders within, as {deep[0]}"
+                remedy = "move them up to it, or make a class of each of these folders"
+                faults.append(Fault("class", folder, what, remedy))
+            elif len(held) < 2:
+                what = f"is of {folder.name}, a class of {len(held)} picture(s), and two are needed"
+                remedy = "add some, or take the folder away"
+                faults.append(Fault("class", held[0] if held else folder, what, remedy))
+    if given and (lacking := [s for s in ("train", "validation") if s not in splits]):
+        faults.append(Fault("class", root, f"gives splits, but no {lacking[0]}", "add the other"))
+    if not any(files.values()) and not any("within" in fault.what for fault in faults):
+        return ClassFolders({}, [], "")
+    names = [name for split, name in files if split in ("", "train")]
+    if len(names) == 1:
+        what, remedy = "is the only class to train with, and it takes two to tell apart", "add one"
+        faults.append(Fault("class", next(iter(files.values()))[0].parent, what, remedy))
+    taken = {file for some in files.values() for file in some}
+    others = (f for f in root.rglob("*") if f.is_file() and f not in taken)
+    shown = (f for f in others if not any(p[0] == "." for p in f.relative_to(root).parts))
+    left = Counter(f.suffix.lower() for f in shown)
+    named = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in sorted(left.items()))
+    return ClassFolders(files, faults, f"left aside: {named}" if named else "")
+
+
+def has_masks(root: Path) -> bool:
+    """Whether a folder is one of pictures and masks, paired or meant to be, or of one of them."""
+    if (found := roles(root)) in ({"mask"}, {"image"}) or {"image", "mask"} <= found:
+        return True
+    try:
+        return bool(find_pairs(root)[1])
+    except ValueError:
+        return False
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files, in numeric order."""
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
+    return sorted(files, key=lambda file: natural(file.name))
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and file.name[0] != "." and file.is_file()

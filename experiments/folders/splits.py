@@ -1,0 +1,124 @@
+"""What a split holds: as the folders give it, or drawn by a hash of names.
+
+Groups stay together: pictures that are nearly the same, and those whose names a pattern joins.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+SPLITS = ("train", "validation", "test")
+Places = Iterable[tuple[int, int]]  # Of names that belong together.
+
+
+def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[str, str]:
+    """{name: split}, drawn with the shares of validation and test.
+
+    A name's own hash decides, whatever others there are. Only where that leaves a split empty, the
+    name whose hash is nearest goes there. Raises ValueError for shares that leave nothing to train
+    with, and fewer names than splits.
+    """
+    edges = {"train": 0.0, "validation": 1 - validation - test, "test": 1 - test}
+    if min(validation, test) < 0 or edges["validation"] < 1e-9:
+        got = f"validation_share={validation} and test_share={test}"
+        raise ValueError(f"{got} must be at least 0 and leave a part to train with.")
+    wanted = [s for s, share in zip(SPLITS, (1, validation, test), strict=True) if share > 0]
+    if len(names) < len(wanted):
+        problem = f"{len(names)} classes or pictures cannot fill {', '.join(wanted)}"
+        raise ValueError(f"{problem}: add some, or set validation_share or test_share to 0.")
+    digests = {n: hashlib.sha256(f"zoo/{n}".encode()).digest() for n in names}
+    draws = {n: int.from_bytes(digest[:6]) / 2**48 for n, digest in digests.items()}
+    splits = {n: max(wanted, key=lambda s: (edges[s] <= u, edges[s])) for n, u in draws.items()}
+    for split in wanted:
+        if split not in (held := list(splits.values())):
+            spare = {abs(draws[n] - edges[split]): n for n in names if held.count(splits[n]) > 1}
+            splits[spare[min(spare)]] = split
+    return splits
+
+
+def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, str]:
+    """The first name of each name's group, joined by pairs of places or by a pattern's finding."""
+    first = list(range(len(names)))
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            i = first[i] = first[first[i]]
+        return i
+
+    by_finding: dict[str, int] = {}
+    for i, name in enumerate(names if pattern else ()):
+        if match := re.search(pattern, name):
+            together = [*together, (by_finding.setdefault(match[0], i), i)]
+    for i, j in together:
+        low, high = sorted((root(i), root(j)))
+        first[high] = low
+    return {name: names[root(i)] for i, name in enumerate(names)}
+
+
+def split_pictures(
+    given: Mapping[str, str], groups: Mapping[str, str], validation: float, test: float
+) -> tuple[dict[str, list[str]], str]:
+    """Names by split and how it came, in words; `given` tells the folder's own, "" for none.
+
+    Raises ValueError where there is nothing to train with, or fewer groups than splits.
+    """
+    told = {s: [n for n in given if given[n] == s] for s in SPLITS}
+    told = {s: names for s, names in told.items() if names}
+    pool = [n for n in given if given[n] in ("", "train")]
+    if not pool:
+        what = f"has {' and '.join(told)}, but nothing to train with"
+        raise ValueError(f"The folder {what}; add train/.")
+    shares = [0.0 if s in told else x for s, x in (("validation", validation), ("test", test))]
+    if not any(shares):
+        return {**told, "train": pool}, "as the folders give it"
+    firsts = list(dict.fromkeys(groups[n] for n in pool))
+    needed = 1 + sum(share > 0 for share in shares)
+    if len(firsts) < needed:
+        what = f"{len(pool)} pictures are {len(firsts)} group(s) of near-duplicates or one name"
+        raise ValueError(
+            f"{what}, too few for {needed} splits; add others, or give train/ and val/."
+        )
+    drawn = split_by_hash(firsts, *shares)
+    splits = {s: [n for n in pool if drawn[groups[n]] == s] for s in SPLITS}
+    rule = f"by a hash of names, {len(pool)} pictures in {len(firsts)} groups that stay together"
+    kept = " and ".join(s for s in told if s != "train")
+    rule += f"; {kept} as the folder gives" * bool(kept)
+    return {s: told.get(s, []) if s != "train" and s in told else splits[s] for s in SPLITS}, rule
+
+
+def split_classes(
+    classes: Mapping[str, str], groups: Mapping[str, str], validation: float, test: float
+) -> dict[str, str]:
+    """{picture: split} with each class in one, and classes that share a group; see `split_by_hash`.
+
+    `classes` tells the class of each picture.
+    """
+    names = list(dict.fromkeys(classes.values()))
+    place = {name: i for i, name in enumerate(names)}
+    shared = {(place[classes[first]], place[classes[n]]) for n, first in groups.items()}
+    joined = grouped(names, shared, "")
+    needed = 1 + (validation > 0) + (test > 0)
+    if (count := len({*joined.values()})) < min(needed, len(names)):
+        what = f"{len(names)} classes are {count} group(s), joined by near-duplicates or one name"
+        raise ValueError(f"{what}, too few for {needed} splits; add others, or split by example.")
+    drawn = split_by_hash(list(dict.fromkeys(joined.values())), validation, test)
+    return {n: drawn[joined[name]] for n, name in classes.items()}
+
+
+def hold_out(
+    classes: Mapping[str, str], groups: Mapping[str, str], share: float = 0.2
+) -> tuple[bool, str]:
+    """Whether whole classes can be held out, two at least of each split, and the reason.
+
+    Raises ValueError where their pictures cannot be split either.
+    """
+    count, held = len({*classes.values()}), {}
+    try:
+        for n, split in split_classes(classes, groups, share, share).items():
+            held.setdefault(split, set()).add(classes[n])
+    except ValueError:  # Fewer than splits.
+        held = {}
+    if held and min(map(len, held.values())) > 1:
+        return True, f"{count} classes are enough to hold whole ones out"
+    split_pictures(dict.fromkeys(classes, ""), groups, share, 0)
+    return False, f"{count} classes are too few to hold whole ones out"
