@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments import overrides
 from experiments.datasets import _understood
-from experiments.folders.splits import hold_out
+from experiments.folders.splits import SHARES, hold_out
 from zoo.data.builders import open_builder
 from zoo.train import config
 from zoo.train.config import Experiment
@@ -139,7 +139,7 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     pixels = math.prod(crop)
     need = width * max(TRAINED * pixels, SCORED * math.prod(largest))
     batch = int(min(8, max(1, train // 2), budget / need)) // devices * devices or devices
-    why = f"8, but no more than half of {train} pictures and than {_gib(budget)} hold"
+    why = f"8, but no more than half of {train} pictures, or one, and than {_gib(budget)} hold"
     why += f" ({_gib(need * batch)} by estimate); in steps of {devices} device(s)"
     batch = settle("data.batch_size", batch, why)
     patches = train * max(1.0, math.prod(median) / pixels)
@@ -172,11 +172,14 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     every = _open(experiment, split_by="example", validation_share=0, test_share=0)
     class_of, looks, options, split = every.class_of(), every.looks, {}, "as the folders give it"
     if not every.given:
-        enough, why = hold_out(class_of, every.groups)
+        enough, share, why = hold_out(class_of, every.groups)
         options["split_by"] = settle("data.options.split_by", "class" if enough else "example", why)
         if not enough:
             few = f"{len(class_of)} pictures are split in two, not in three"
             options["test_share"] = settle("data.options.test_share", 0.0, few)
+        if share > SHARES[0]:
+            few = "so that pictures of one class and of others meet in validation"
+            options["validation_share"] = settle("data.options.validation_share", share, few)
         together = len({*every.groups.values()})
         split = (
             f"by a hash of names, {len(class_of)} pictures in {together} groups that stay together"

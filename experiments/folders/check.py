@@ -17,7 +17,7 @@ from experiments.folders.classes import class_folders
 from experiments.folders.duplicates import mark, near_pairs
 from experiments.folders.layouts import Fault, find_pairs
 from experiments.folders.meanings import REMEDY, Meaning, Seen, find_table, look, understand
-from experiments.folders.splits import grouped, hold_out, split_pictures
+from experiments.folders.splits import SHARES, grouped, hold_out, split_pictures
 from zoo.data.images import read_image
 
 RARE = 1e-3  # Share of the labelled pixels below which a class is hard to learn.
@@ -55,8 +55,9 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
         faults += _values(meaning, seen, splits) if meaning else []
     near = near_pairs([*marks.values()])
     if len(marks) > 1:
-        groups = grouped([*marks], [(i, j) for i, j, _ in near], "")
-        _tried(lambda _: _splits(groups, place, bool(masks)), root, faults, "split")
+        names = {file.relative_to(root).as_posix(): place[file] for file in marks}
+        groups = grouped([*names], [(i, j) for i, j, _ in near], "")
+        _tried(lambda _: _splits(groups, names, bool(masks)), root, faults, "split")
     for i, j, same in near:
         one, other = ([*marks][k] for k in (i, j))
         apart, unlike = (a != b for a, b in zip(place[one], place[other], strict=True))
@@ -68,13 +69,13 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
     return taken, sorted(faults, key=lambda fault: (fault.warning, fault.kind))
 
 
-def _splits(groups: Mapping[Path, Path], place: Mapping, masks: bool) -> None:
+def _splits(groups: Mapping[str, str], place: Mapping[str, tuple], masks: bool) -> None:
     """Raises ValueError where a run could not split the folder; the shares are those of plans."""
-    given = {image: place[image][0] for image in groups}
+    given, classes = ({name: told[k] for name, told in place.items()} for k in (0, 1))
     if masks:
-        split_pictures(given, groups, 0.2, 0.0)
+        split_pictures(given, groups, SHARES[0], 0.0)
     elif not any(given.values()):
-        hold_out({image: place[image][1] for image in groups}, groups)
+        hold_out(classes, groups)
 
 
 def _tried(

@@ -45,10 +45,11 @@ def class_folders(root: Path) -> ClassFolders:
         faults.append(Fault("class", root, f"gives splits, but no {lacking[0]}", "add the other"))
     if not any(files.values()) and not any("within" in fault.what for fault in faults):
         return ClassFolders({}, [], "")
-    names = [name for split, name in files if split in ("", "train")]
-    if len(names) == 1:
-        what, remedy = "is the only class to train with, and it takes two to tell apart", "add one"
-        faults.append(Fault("class", next(iter(files.values()))[0].parent, what, remedy))
+    for split in ("train", "validation") if given else ("",):
+        if len(alone := [some for (of, _), some in files.items() if of == split]) == 1 and alone[0]:
+            what = f"is the only class{' of' * bool(split)} {split}".rstrip()
+            what, remedy = f"{what}, and it takes two to tell apart", "add another"
+            faults.append(Fault("class", alone[0][0].parent, what, remedy))
     taken = {file for some in files.values() for file in some}
     others = (f for f in root.rglob("*") if f.is_file() and f not in taken)
     shown = (f for f in others if not any(p[0] == "." for p in f.relative_to(root).parts))

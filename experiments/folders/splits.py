@@ -5,9 +5,11 @@ Groups stay together: pictures that are nearly the same, and those whose names a
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 SPLITS = ("train", "validation", "test")
+SHARES = (0.2, 0.3, 0.4, 0.5)  # Of validation; more where few pictures leave no pairs in it.
 Places = Iterable[tuple[int, int]]  # Of names that belong together.
 
 
@@ -105,20 +107,24 @@ def split_classes(
     return {n: drawn[joined[name]] for n, name in classes.items()}
 
 
-def hold_out(
-    classes: Mapping[str, str], groups: Mapping[str, str], share: float = 0.2
-) -> tuple[bool, str]:
-    """Whether whole classes can be held out, two at least of each split, and the reason.
+def hold_out(classes: Mapping[str, str], groups: Mapping[str, str]) -> tuple[bool, float, str]:
+    """Whether whole classes can be held out, two at least of each split; the share; the reason.
 
-    Raises ValueError where their pictures cannot be split either.
+    Where they cannot, pictures are, and more of them until there are two of one class and one of
+    another. Raises ValueError where that fails, too.
     """
     count, held = len({*classes.values()}), {}
     try:
-        for n, split in split_classes(classes, groups, share, share).items():
+        for n, split in split_classes(classes, groups, SHARES[0], SHARES[0]).items():
             held.setdefault(split, set()).add(classes[n])
     except ValueError:  # Fewer than splits.
         held = {}
     if held and min(map(len, held.values())) > 1:
-        return True, f"{count} classes are enough to hold whole ones out"
-    split_pictures(dict.fromkeys(classes, ""), groups, share, 0)
-    return False, f"{count} classes are too few to hold whole ones out"
+        return True, SHARES[0], f"{count} classes are enough to hold whole ones out"
+    for share in SHARES:
+        splits, _ = split_pictures(dict.fromkeys(classes, ""), groups, share, 0)
+        parts = [Counter(classes[n] for n in splits[s]) for s in ("train", "validation")]
+        if all(len(part) > 1 and max(part.values()) > 1 for part in parts):
+            return False, share, f"{count} classes are too few to hold whole ones out"
+    what = f"{len(classes)} pictures of {count} classes do not leave two of one class and one of"
+    raise ValueError(f"{what} another to train and to validate; add some, or give train/ and val/.")

@@ -155,7 +155,7 @@ def one_class(root):
     for file in (root / "dog").iterdir():
         file.rename(root / "cat" / f"dog{file.name}")
     (root / "dog").rmdir()
-    return "is the only class to train with"
+    return "is the only class, and it takes two to tell apart"
 
 
 def copies_in_classes(root):
@@ -165,13 +165,21 @@ def copies_in_classes(root):
     return "8 pictures are 1 group(s) of near-duplicates"
 
 
+def pairs_of_classes(root):
+    planted.clean_classes(root, splits=("",))
+    for file in root.rglob("[23].png"):
+        file.unlink()
+    return "4 pictures of 2 classes do not leave two of one class"
+
+
 def no_validation(root):
     planted.clean_classes(root, splits=("train", "test"))
     return "gives splits, but no validation"
 
 
 @pytest.mark.parametrize(
-    "make", [copies, validation_alone, one_class, copies_in_classes, no_validation]
+    "make",
+    [copies, validation_alone, one_class, copies_in_classes, no_validation, pairs_of_classes],
 )
 def test_what_a_run_refuses_is_to_be_mended(make, tmp_path):
     words = make(tmp_path)

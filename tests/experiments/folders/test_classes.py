@@ -88,4 +88,4 @@ def test_one_class_is_a_fault(tmp_path):
     assert fault.file == tmp_path / "cat" and "is the only class" in fault.what
     write(tmp_path / "s", *(f"{s}/{i}.png" for s in ("train/a", "val/a", "val/b") for i in (1, 2)))
     (fault,) = found(tmp_path / "s")[1]
-    assert fault.file == tmp_path / "s" / "train" / "a"
+    assert fault.file == tmp_path / "s" / "train" / "a" and "only class of train" in fault.what

@@ -92,6 +92,18 @@ def test_whole_classes_are_held_out_where_they_are_enough():
     assert not hold_out(classes, joined)[0]
 
 
+def test_more_are_held_out_where_few_leave_no_pairs():
+    for each in range(5, 14):
+        classes = pictures(2, each)
+        enough, share, _ = hold_out(classes, alone(classes))
+        splits, _ = split_pictures(dict.fromkeys(classes, ""), alone(classes), share, 0)
+        for split in ("train", "validation"):
+            held = [classes[n] for n in splits[split]]
+            assert not enough and len({*held}) == 2 and len(held) > 2
+    with pytest.raises(ValueError, match="4 pictures of 2 classes do not leave two of one class"):
+        hold_out(pictures(2, 2), alone(pictures(2, 2)))
+
+
 def test_pictures_that_are_all_one_group_are_refused():
     classes = pictures(2)
     with pytest.raises(ValueError, match=r"8 pictures are 1 group\(s\).*too few"):
