@@ -12,12 +12,21 @@ import argparse
 import pathlib
 import sys
 
-from experiments.bench import inputs, launcher, mining, scores, segmentation, siamese, startup
+from experiments.bench import (
+    encoders,
+    inputs,
+    launcher,
+    mining,
+    scores,
+    segmentation,
+    siamese,
+    startup,
+)
 from experiments.bench.row import Row
 from experiments.bench.runner import measure
 from experiments.bench.table import markdown, merge, read, write
 
-FAMILIES = (segmentation, mining, siamese, inputs, scores, startup, launcher)
+FAMILIES = (segmentation, encoders, mining, siamese, inputs, scores, startup, launcher)
 
 
 def every(*, quick: bool = False) -> list[Row]:
@@ -64,6 +73,8 @@ def main() -> None:
             write(path.with_suffix(".md"), markdown(rows, records))
         shown = markdown([row], records).split("\n\n")[2]
         print(shown if i == 1 else shown.split("\n", 2)[2], flush=True)
+    _, _, _, machines = markdown(wanted, records).split("\n\n", 3)
+    print(f"\n{machines}", end="")
 
 
 if __name__ == "__main__":

@@ -46,14 +46,9 @@ def ours(*, shape: list[int]) -> Case:
 def theirs(*, shape: list[int]) -> Case:
     import torch
 
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        # PyPI's, built for CUDA, does not load beside a CPU torch unless its operators' shapes
-        # are known; torchmetrics imports it, and nothing here calls them.
-        for op in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{op}", schema)
+    from experiments.bench.peers import load_torchvision
+
+    load_torchvision()
     from torchmetrics.functional.classification import multiclass_jaccard_index
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))

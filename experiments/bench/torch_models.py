@@ -1,4 +1,4 @@
-"""The segmentation networks as a PyTorch user writes them: NCHW, plain modules, same sizes.
+"""The networks as a PyTorch user writes them: NCHW, plain modules, same sizes.
 
 The names of children are those of our parameters, so that tests can copy weights; sides must be
 multiples of the stride, as a benchmark's are. Initial weights are PyTorch's own.
@@ -79,8 +79,10 @@ class MaxUnpoolNet(nn.Module):
         return self.head(x)
 
 
-class FCN8s(nn.Module):
-    """As `zoo.models.FCN8s` with pad=0."""
+class FCN32s(nn.Module):
+    """As `zoo.models.FCN32s` with pad=0."""
+
+    output_stride = 32
 
     def __init__(self, num_classes: int, *, width: int = 64, dropout: float = 0.5):
         super().__init__()
@@ -95,11 +97,15 @@ class FCN8s(nn.Module):
         )
         self.dropout, k = nn.Dropout(dropout), num_classes
         self.score_fr = nn.Conv2d(64 * width, k, 1)
-        self.score_pool4, self.score_pool3 = nn.Conv2d(8 * width, k, 1), nn.Conv2d(4 * width, k, 1)
-        up = {"bias": False}
-        self.upscore2 = nn.ConvTranspose2d(k, k, 4, stride=2, padding=1, **up)
-        self.upscore_pool4 = nn.ConvTranspose2d(k, k, 4, stride=2, padding=1, **up)
-        self.upscore8 = nn.ConvTranspose2d(k, k, 16, stride=8, padding=4, **up)
+        # By the features of a pool, what scores it and what brings the scores before to its size.
+        self.skips = [(4, 8 * width, "upscore2"), (3, 4 * width, "upscore_pool4")]
+        self.skips = self.skips[: {32: 0, 16: 1, 8: 2}[self.output_stride]]
+        for level, c, up in self.skips:
+            self.add_module(f"score_pool{level}", nn.Conv2d(c, k, 1))
+            self.add_module(up, nn.ConvTranspose2d(k, k, 4, stride=2, padding=1, bias=False))
+        s = self.output_stride
+        last = nn.ConvTranspose2d(k, k, 2 * s, stride=s, padding=s // 2, bias=False)
+        self.add_module(f"upscore{s}", last)
 
     def forward(self, x):
         pools = []
@@ -108,9 +114,23 @@ class FCN8s(nn.Module):
             pools.append(x)
         x = self.dropout(F.relu(self.fc6(x)))
         x = self.dropout(F.relu(self.fc7(x)))
-        x = self.upscore2(self.score_fr(x)) + self.score_pool4(pools[3])
-        x = self.upscore_pool4(x) + self.score_pool3(pools[2])
-        return self.upscore8(x)
+        x = self.score_fr(x)
+        for level, _, up in self.skips:
+            skip = self.get_submodule(f"score_pool{level}")(pools[level - 1])
+            x = self.get_submodule(up)(x) + skip
+        return self.get_submodule(f"upscore{self.output_stride}")(x)
+
+
+class FCN16s(FCN32s):
+    """As `zoo.models.FCN16s` with pad=0."""
+
+    output_stride = 16
+
+
+class FCN8s(FCN32s):
+    """As `zoo.models.FCN8s` with pad=0."""
+
+    output_stride = 8
 
 
 class PatchClassifier(nn.Module):
@@ -192,3 +212,62 @@ class FCDenseNet103(nn.Module):
             x = torch.cat([skips[level], x[:, :, :-1, :-1]], 1)
             x = self.get_submodule(f"up_{level}")(x)
         return self.head(x)
+
+
+class SiameseEncoder(nn.Module):
+    """As `zoo.models.SiameseEncoder`."""
+
+    def __init__(self, *, channels: int = 1, features=48, width=64, dropout=0.3):
+        super().__init__()
+        for i, c in enumerate((channels, width)):
+            self.add_module(f"Conv_{i}", nn.Conv2d(c, width, 2))
+        self.Dense_0, self.dropout = nn.Linear(width, features), nn.Dropout(dropout)
+
+    def forward(self, x):
+        for conv in (self.Conv_0, self.Conv_1):
+            x = F.relu(conv(F.pad(x, (0, 1, 0, 1))))
+            x = self.dropout(F.max_pool2d(x, 2))
+        return self.Dense_0(x.mean((2, 3)))
+
+
+class ResidualBlock(nn.Module):
+    """Its first convolution is the shortcut's, where the shape changes."""
+
+    def __init__(self, c: int, features: int, stride: int):
+        super().__init__()
+        self.BatchNorm_0, self.BatchNorm_1 = nn.BatchNorm2d(c), nn.BatchNorm2d(features)
+        convs = [nn.Conv2d(c, features, 3, stride=stride, padding=int(stride == 1), bias=False)]
+        convs.append(nn.Conv2d(features, features, 3, padding=1, bias=False))
+        if stride > 1 or c != features:
+            convs.insert(0, nn.Conv2d(c, features, 1, stride=stride, bias=False))
+        for i, conv in enumerate(convs):
+            self.add_module(f"Conv_{i}", conv)
+        self.stride, self.last = stride, len(convs) - 1
+
+    def forward(self, x):
+        y = F.relu(self.BatchNorm_0(x))
+        x = self.Conv_0(y) if self.last == 2 else x
+        # Zeros at the end of an even side, as JAX has it.
+        y = F.pad(y, (0, 1, 0, 1)) if self.stride > 1 else y
+        y = F.relu(self.BatchNorm_1(self.get_submodule(f"Conv_{self.last - 1}")(y)))
+        return x + self.get_submodule(f"Conv_{self.last}")(y)
+
+
+class ResidualEncoder(nn.Module):
+    """As `zoo.models.ResidualEncoder` with one block a stage."""
+
+    def __init__(self, *, channels: int = 1, features=128, width=32, depth=3):
+        super().__init__()
+        self.depth, c = depth, width
+        self.Conv_0 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        for stage in range(depth):
+            block = ResidualBlock(c, width * 2**stage, 2 if stage else 1)
+            self.add_module(f"ResidualBlock_{stage}", block)
+            c = width * 2**stage
+        self.BatchNorm_0, self.Dense_0 = nn.BatchNorm2d(c), nn.Linear(c, features)
+
+    def forward(self, x):
+        x = self.Conv_0(x)
+        for stage in range(self.depth):
+            x = self.get_submodule(f"ResidualBlock_{stage}")(x)
+        return self.Dense_0(F.relu(self.BatchNorm_0(x)).mean((2, 3)))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.bench import inputs, mining, scores, siamese
+from experiments.bench import encoders, inputs, mining, scores, siamese, startup
 
 
 # The triplets' values are compared in tests/losses too.
@@ -28,6 +28,19 @@ def test_scores_of_both_sides_are_equal(peer):
     theirs = scores.theirs(shape=shape).call()
     assert 0.6 < theirs < 0.8  # A fifth is wrong, so about 0.8 / 1.2.
     assert scores.ours(shape=shape).call() == pytest.approx(theirs, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_peer_that_needs_torchvision_is_imported(peer):
+    peer("segmentation_models_pytorch")
+    assert startup.imports(module=startup.PEER).call() is None
+
+
+@pytest.mark.parametrize("name", encoders.NETS.values())
+def test_encoders_of_both_sides_run(peer, name):
+    peer("torch")
+    for make, options in ((encoders.ours, {}), (encoders.theirs, {"compiled": False})):
+        assert make(model=name, batch=2, **options).call() is None
 
 
 def test_the_siamese_task_takes_the_row_s_batches():

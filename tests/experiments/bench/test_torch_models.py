@@ -6,7 +6,9 @@ import re
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
+from experiments.bench import encoders
 from experiments.bench.segmentation import QUICK, pictures
 from zoo import models
 
@@ -72,6 +74,30 @@ def test_twin_has_our_parameters_and_logits(peer, name):
     assert np.isfinite(want).all() and want.std() > 0.01
     np.testing.assert_allclose(run(variables, image), want, rtol=0, atol=1e-4 * abs(want).max())
     assert re.search(rf"zoo\.models\.{name}\b", getattr(twins, name).__doc__)
+
+
+@pytest.mark.parametrize("name", encoders.NETS.values())
+def test_twin_of_an_encoder_has_our_parameters_and_points(peer, name):
+    """Their children have the names of ours."""
+    torch = peer("torch")
+    twins = importlib.import_module("experiments.bench.torch_models")
+    model, image = getattr(models, name)(), encoders.pictures(2)
+    shapes, rng = jax.eval_shape(model.init, jax.random.key(0), image), np.random.default_rng(0)
+    draw = lambda leaf: rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32)  # noqa: E731
+    variables = jax.tree.map(draw, shapes)
+    net = getattr(twins, name)().eval()
+    ours = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert sum(p.numel() for p in net.parameters()) == ours
+    theirs = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    for (_, *path, leaf), x in flatten_dict(variables).items():
+        x = x.transpose(3, 2, 0, 1) if x.ndim == 4 else x.T  # [kh, kw, in, out], or [in, out].
+        given = getattr(net.get_submodule(".".join(path)), theirs.get(leaf, leaf))
+        given.data.copy_(torch.from_numpy(np.array(x)))
+    with torch.no_grad():
+        want = net(torch.from_numpy(image).permute(0, 3, 1, 2)).numpy()
+    got = jax.jit(model.apply)(variables, image)
+    assert want.std() > 0.01 * abs(want).max()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * abs(want).max())
 
 
 def test_paper_sizes(peer):
