@@ -1,6 +1,7 @@
 import pytest
 
 from zoo.data.config import Data
+from zoo.data.info import Info
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,14 @@ def test_refuses_impossible_settings(field, value):
 def test_options_are_not_shared():
     a, b = Data(name="x"), Data(name="x")
     assert a == b and a.options is not b.options
+
+
+def test_mean_and_std_are_the_data_sets_unless_given():
+    info = Info("x", 2, ("a", "b"), channels=3, mean=(0.4, 0.5, 0.6), std=(0.3,) * 3)
+    assert Data(name="x").normalised(info) == info
+    imagenet = Data(name="x", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    assert imagenet.normalised(info).mean == imagenet.mean
+    assert imagenet.normalised(info).std == imagenet.std
+    for wrong in ({"mean": (0.5,)}, {"std": (0.3, 0.0, 0.3)}, {"std": (0.3, 0.3)}):
+        with pytest.raises(ValueError, match="must be 3 numbers each, std > 0; got"):
+            Data(name="x", **wrong).normalised(info)

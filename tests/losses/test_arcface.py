@@ -263,14 +263,25 @@ def test_an_unknown_label_is_refused_or_nan(unknown):
         ({"margin": -0.1}, "got -0.1"),
         ({"margin": np.nan}, "got nan"),
         ({"scale": 0.0}, "scale > 0; got 0.0"),
-        ({"labels": LABELS[:5]}, r"\(9, 4\), \(5, 4\), \(5,\), \(9,\)"),
-        ({"labels": LABELS * 1.0}, "integer labels; got float64"),
-        ({"centres": np.ones((K, D + 1), np.float32)}, r"\(9, 4\), \(5, 5\)"),
+        ({"labels": LABELS[:5]}, r"got \(9, 4\) and \(5,\)"),
+        ({"labels": LABELS * 1.0}, "labels must be integers .*; got float64"),
+        ({"labels": LABELS.astype(np.int64) + 2**32}, "labels must fit int32; got "),
+        ({"centres": np.ones((K, D + 1), np.float32)}, r"got \(9, 4\) and \(5, 5\)"),
         ({"embeddings": np.ones(D, np.float32)}, r"centres \[k, d\]"),
-        ({"valid": np.ones(3, bool)}, r"\(9,\), \(3,\)"),
+        ({"valid": np.ones(3, bool)}, r"\(9,\); got bool \(3,\)"),
     ],
 )
 def test_refuses(change, message):
     x, centres = example()
     with pytest.raises(ValueError, match=message):
         arcface(**{"embeddings": x, "centres": centres, "labels": LABELS, **change})
+
+
+@pytest.mark.parametrize("where", ["embeddings", "centres"])
+def test_nan_is_seen(where):
+    """A row of its own, or a centre, which all are compared with."""
+    x, centres = example()
+    given = {"embeddings": x.copy(), "centres": centres.copy()}
+    given[where][0] = np.nan
+    values, _ = jax.jit(arcface)(**given, labels=LABELS)
+    assert np.isnan(values[0]) and (where == "embeddings" or np.isnan(values).all())

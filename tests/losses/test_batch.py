@@ -274,7 +274,8 @@ def test_matches_pytorch_metric_learning(peer, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"embeddings": np.zeros(3)}, r"embeddings \[b, d\] and labels \[b\] are needed; got \(3,"),
+        ({"embeddings": np.zeros(3)}, r"embeddings \[b, d\] and labels \[b\], b > 0, .*; got \(3,"),
+        ({"embeddings": np.zeros((0, 2)), "labels": np.zeros(0, int)}, r"b > 0, .*; got \(0, 2\)"),
         ({"labels": np.zeros(4, np.int32)}, r"got \(3, 2\) and \(4,\)"),
         ({"labels": np.zeros(3, np.float32)}, r"must be integers \[b\]; got float32"),
         ({"labels": np.array([0, 1, 2**40])}, "must fit int32; got 0 to 1099511627776"),

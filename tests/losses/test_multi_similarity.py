@@ -197,12 +197,22 @@ def test_bfloat16_is_summed_in_float32():
         ({"alpha": 0.0}, "alpha, beta > 0 and epsilon >= 0; got 0.0, 50.0 and 0.1"),
         ({"beta": np.nan}, "got 2.0, nan and 0.1"),
         ({"epsilon": -0.1}, "got 2.0, 50.0 and -0.1"),
-        ({"labels": LABELS[:5]}, r"got \(12, 4\), \(5,\) and \(12,\)"),
-        ({"labels": LABELS * 1.0}, "labels must be integers; got float64"),
+        ({"labels": LABELS[:5]}, r"got \(12, 4\) and \(5,\)"),
+        ({"labels": LABELS * 1.0}, "labels must be integers .*; got float64"),
+        ({"labels": LABELS.astype(np.int64) + 2**32}, "labels must fit int32; got "),
         ({"embeddings": example()[0]}, r"embeddings \[b, d\]"),
-        ({"valid": np.ones(3, bool)}, r"and \(3,\)"),
+        ({"valid": np.ones(3, bool)}, r"valid must be bool, .*\(12,\); got bool \(3,\)"),
     ],
 )
 def test_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         multi_similarity(**{"embeddings": example(), "labels": LABELS, **change})
+
+
+def test_nan_of_a_valid_row_is_seen_and_of_padding_is_not():
+    x = example()
+    x[0] = np.nan
+    values, _ = jax.jit(multi_similarity)(x, LABELS)
+    assert np.isnan(values).all()
+    values, _ = jax.jit(multi_similarity)(x, LABELS, valid=np.arange(len(x)) > 0)
+    assert np.isfinite(values).all()

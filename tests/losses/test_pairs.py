@@ -142,9 +142,16 @@ def test_corners_of_contrastive():
     for scale in (1e-20, 1e-18, 1e18):
         pair = example() * np.float32(scale)
         value, gradient = run(pair, SAME)
-        equal(value, contrastive_loop(*pair, SAME, 1.0)[0])
-        assert np.isfinite(gradient).all()
-    equal(gradient, contrastive_loop(*pair, SAME, 1.0)[1])  # Of 1e18.
+        want = contrastive_loop(*pair, SAME, 1.0)
+        equal(value, want[0])
+        equal(gradient, want[1])
+    for margin in (-0.1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="finite margin >= 0, a distance; got"):
+            contrastive(*pair, SAME, margin=margin)
+    poisoned = example()
+    poisoned[0, 0, 0] = np.nan
+    assert np.isnan(contrastive(*poisoned, SAME)[0][0])
+    assert np.isnan(contrastive(*poisoned, ~SAME)[0][0])
 
 
 def test_extreme_logits_are_finite():

@@ -5,6 +5,7 @@ import functools
 
 from zoo.data.augment import Augment
 from zoo.data.checks import require
+from zoo.data.info import Info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Data:
     validation_split: str = "validation"  # What the best checkpoint is chosen on.
     batch_size: int = 8  # Over all devices of all processes.
     size: tuple[int, int] | None = None  # (h, w) of the model's input; None keeps each picture's.
+    mean: tuple[float, ...] | None = None  # Of each channel, in 0..1; None is the data set's own.
+    std: tuple[float, ...] | None = None
     score_at: str = "source"  # Pixels that are scored: the "source" label's, or those at `size`.
     crop: tuple[int, int] | None = None  # (h, w) cut at random in training; None keeps the size.
     image: str = "image"  # Names of the features that hold picture and label.
@@ -40,6 +43,14 @@ class Data:
         check(("batch_size",), "at least 1", lambda v: v >= 1)
         check(("border_weight", "cache_mib", "threads"), "at least 0", lambda v: v >= 0)
         check(("score_at",), "source or input", lambda v: v in ("source", "input"))
+
+    def normalised(self, info: Info) -> Info:
+        """With the `mean` and `std` that are given; ValueError where they are not one a channel."""
+        mean, std = self.mean or info.mean, self.std or info.std
+        if not len(mean) == len(std) == info.channels or min(std) <= 0:
+            wanted = f"{info.channels} numbers each, std > 0"
+            raise ValueError(f"data.mean and data.std must be {wanted}; got {mean} and {std}.")
+        return dataclasses.replace(info, mean=mean, std=std)
 
     def opening(self) -> dict:
         """The keyword arguments that `open_source` and `open_labelled` share."""

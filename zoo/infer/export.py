@@ -66,8 +66,7 @@ def export(
     experiment = dataclasses.replace(run.experiment, data=data, init_from=None)
     facts = {"zoo": zoo.__version__, "parameters": PARAMETERS, "step": run.step, "name": run.name}
     facts |= {**zoo.train.config.to_dict(experiment), "info": dataclasses.asdict(run.info)}
-    if (scores := run.validated()) is not None:
-        facts["scores"] = {name: plain(score) for name, score in scores.items()}
+    facts["scores"] = {name: plain(score) for name, score in (run.validated() or {}).items()}
     if tensors:
         variables = flatten_dict(jax.device_get(run.variables), sep="/")
         content = safetensors.numpy.save(variables)

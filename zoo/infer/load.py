@@ -111,7 +111,7 @@ def _read_exported(beside: pathlib.Path) -> tuple:
         del facts["zoo"]
         step, name, info = (facts.pop(key) for key in ("step", "name", "info"))
         path, mark = beside.with_name(facts.pop("file")), facts.pop("sha256")
-        scores = facts.pop("scores", None)
+        scores = facts.pop("scores", None) or None
         experiment, info = config.from_dict(facts), Info.from_dict(info)
     with explained(f"{path} cannot be read", hint, errors):
         content = path.read_bytes()

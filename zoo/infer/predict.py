@@ -158,6 +158,5 @@ def _resized_strips(logits: np.ndarray, size: tuple[int, int]) -> Iterator[tuple
     rows = max(_STRIP // (size[1] * classes), 1)
     logits = jnp.asarray(logits.reshape(-1, height, width, classes))
     for top in range(0, size[0], rows):
-        part = (top, min(top + rows, size[0]))
-        strip = np.asarray(resize_logits(logits, size, rows=part))
+        strip = np.asarray(resize_logits(logits, size, rows=(top, min(top + rows, size[0]))))
         yield top, strip.reshape(*batch, *strip.shape[1:])

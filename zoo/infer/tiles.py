@@ -95,8 +95,7 @@ def _largest(tile: int, geometry: Geometry) -> int:
 def _fade(out: int, overlap: int, halo: int, blend: Blend) -> np.ndarray:
     """[out] float64, weights that rise from 0 over the overlap at a window's beginning."""
     blind = halo if overlap >= 2 * halo else 0
-    ramp = max(overlap - 2 * blind, 1)
-    share = np.clip((np.arange(out) + 0.5 - blind) / ramp, 0, 1)
+    share = np.clip((np.arange(out) + 0.5 - blind) / max(overlap - 2 * blind, 1), 0, 1)
     if blend == "cosine":
         return (1 - np.cos(np.pi * share)) / 2
     if blend == "linear":

@@ -49,7 +49,7 @@ def arcface(
         raise ValueError(f"margin must be in [0, pi) radians, see math.radians; got {margin}.")
     if not scale > 0:
         raise ValueError(f"arcface needs a scale > 0; got {scale}.")
-    x, labels, valid = check_batch(embeddings, labels, valid)
+    x, labels, valid, _ = check_batch(embeddings, labels, valid)
     labels = jnp.where(valid, labels, 0)
     check_ids("labels", labels, *k)
 

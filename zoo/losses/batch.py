@@ -227,8 +227,7 @@ def _by_products(a, x, pull, scale):
     product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     a, padded = a - x.mean(0), jnp.pad(x - x.mean(0), ((0, pull.shape[1] - len(x)), (0, 0)))
     own = pull.sum(1)[:, None] * a - product(pull, padded)
-    scaled = scale[:, None] * a
-    of_others = product(scale, pull)[:, None] * padded - product(pull.T, scaled)
+    of_others = product(scale, pull)[:, None] * padded - product(pull.T, scale[:, None] * a)
     return scale[:, None] * own, of_others[: len(x)]
 
 
@@ -239,13 +238,12 @@ def _scaled(embeddings, labels, margin, squared, valid, anchors):
     """Rows and the units of their distances, powers of two to be multiplied; what is given else."""
     if not 0 <= margin < jnp.inf:
         raise ValueError(f"margin must be >= 0 and finite; got {margin}.")
-    x, labels, valid = check_batch(embeddings, labels, valid)
+    x, labels, valid, anchors = check_batch(embeddings, labels, valid, anchors)
     # The squares of 1e-20 and 1e20 are no float32; powers of two change no digit. Not below 2^-40:
     # the margin is divided by the unit, twice, and the gradient multiplied.
     largest = jax.lax.stop_gradient(jnp.abs(x).max(initial=0))
     unit = jnp.ldexp(1.0, jnp.maximum(jnp.frexp(largest)[1] - 1, -40))
     unit = jnp.where(jnp.isfinite(largest), unit, jnp.nan)
-    anchors = jnp.arange(len(x)) if anchors is None else jnp.asarray(anchors)
     return x / unit, (unit, unit) if squared else (unit,), labels, valid, anchors
 
 

@@ -66,9 +66,9 @@ def check_labels(labels: jax.Array, valid: jax.Array | None) -> tuple[jax.Array,
 
 
 def check_batch(
-    embeddings: jax.Array, labels: jax.Array, valid: jax.Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Embeddings [b, d] float32, labels and valid checked likewise; ValueError also at b = 0.
+    embeddings: jax.Array, labels: jax.Array, valid: jax.Array | None, anchors=None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Embeddings [b, d] float32, labels, valid and anchors [a]; ValueError likewise, and at b = 0.
 
     Rows that are not valid are zeros: padding may hold nan, which a later `where` would leave in
     the gradient.
@@ -77,7 +77,8 @@ def check_batch(
         got = f"{embeddings.shape} and {labels.shape}"
         raise ValueError(f"embeddings [b, d] and labels [b], b > 0, are needed; got {got}.")
     labels, valid = check_labels(labels, valid)
-    return jnp.where(valid[:, None], jnp.asarray(embeddings, jnp.float32), 0), labels, valid
+    anchors = jnp.arange(len(labels)) if anchors is None else jnp.asarray(anchors)
+    return jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0), labels, valid, anchors
 
 
 def _pairs(labels, valid, anchors) -> tuple[jax.Array, jax.Array, jax.Array]:

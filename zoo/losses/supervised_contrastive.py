@@ -50,8 +50,7 @@ def supervised_contrastive(
 
 def similarities(embeddings, labels, valid, anchors) -> tuple[jax.Array, ...]:
     """Dot products of anchors and batch, which are positives, which negatives [a, b]; valid [a]."""
-    x, labels, valid = check_batch(embeddings, labels, valid)
-    rows = jnp.arange(len(x)) if anchors is None else jnp.asarray(anchors)
+    x, labels, valid, rows = check_batch(embeddings, labels, valid, anchors)
     s = jnp.matmul(x[rows], x.T, precision=jax.lax.Precision.HIGHEST)
     which = {"valid": valid, "anchors": rows}
     return s, positive_mask(labels, **which), negative_mask(labels, **which), valid[rows]

@@ -57,8 +57,7 @@ def membrane_scores(
     counts = pairs, np.bincount(cells), np.bincount(segments)
     both, true, called = (np.square(n).sum() for n in counts)
     # Shares, not counts: the entropy of one alone is then exactly 0.
-    shares = (n[n > 0] / len(cells) for n in counts)
-    h = [-(p * np.log(p)).sum() for p in shares]
+    h = [-(p * np.log(p)).sum() for p in (n[n > 0] / len(cells) for n in counts)]
     found, shared = {}, h[1] + h[2] - h[0]
     with np.errstate(invalid="ignore"):
         for name, x, a, b in ("rand", both, true, called), ("information", shared, *h[:0:-1]):

@@ -127,8 +127,7 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, c] -> [b, h', w', features], h' = h * stride with padding "SAME"."""
         c, (kh, kw), (sh, sw) = x.shape[-1], self.kernel_size, self.strides
-        deviation = (2 * sh * sw / (c * kh * kw)) ** 0.5
-        init = self.kernel_init or nn.initializers.normal(deviation)
+        init = self.kernel_init or nn.initializers.normal((2 * sh * sw / (c * kh * kw)) ** 0.5)
         kernel = self.param("kernel", init, (kh, kw, self.features, c), jnp.float32)
         x = conv_transpose(x.astype(self.dtype), kernel, self.strides, self.padding)
         if not self.use_bias:

@@ -78,8 +78,7 @@ def _by_blocks(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
     What comes out is shifted to all places of the kernel, by columns in the loop, by rows behind.
     """
     (b, h, w, c), (kh, kw, _, out), ((above, below), (left, right)) = x.shape, kernel.shape, pads
-    least = -(-b * h // max(1, _BLOCK // w))
-    blocks = next(n for n in range(least, b * h + 1) if b * h % n == 0)
+    blocks = next(n for n in range(-(-b * h // max(1, _BLOCK // w)), b * h + 1) if b * h % n == 0)
     kernel = kernel.astype(jnp.float32).transpose(1, 0, 3, 2).reshape(-1, c)
 
     def summed(parts: list[jax.Array], axis: int, before: int, size: int) -> jax.Array:

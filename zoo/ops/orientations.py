@@ -36,8 +36,7 @@ def oriented_gradients(image: jax.Array, *, bins: int = 8, cell: int = 8) -> jax
     apart = jnp.abs((angle[..., None] - jnp.arange(bins) + bins / 2) % bins - bins / 2)
     x = length[..., None] * jnp.maximum(1 - apart, 0)
     rows, columns = (_shares(side, cell) for side in image.shape[1:3])
-    exact = jax.lax.Precision.HIGHEST
-    x = jnp.einsum("ph,bhwck,qw->bpqck", rows, x, columns, precision=exact)
+    x = jnp.einsum("ph,bhwck,qw->bpqck", rows, x, columns, precision=jax.lax.Precision.HIGHEST)
     total = x.sum((1, 2, 3, 4), keepdims=True)
     return safe_sqrt(x / jnp.where(total > 0, total, 1.0)).reshape(*x.shape[:3], -1)
 

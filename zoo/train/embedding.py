@@ -74,8 +74,7 @@ class Embedding:
             taken = ", ".join(name for name in names if name not in GIVEN)
             hint = f"it takes {taken}, as in --set task.options.margin=0.2"
             raise ValueError(f"task.options of {self.loss}: {error}; {hint}.") from error
-        counts = ("images_per_class", "renew_every")
-        require(self, "task.", counts, "at least 1", lambda v: v >= 1)
+        require(self, "task.", ("images_per_class", "renew_every"), "at least 1", lambda v: v >= 1)
 
     def open(self, data: Data, split: str) -> LabelledSource:
         """A split of the data; ValueError where none of its pictures match, or all do."""

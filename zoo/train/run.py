@@ -33,7 +33,7 @@ class Run:
         # A split of the data by its name, opened once.
         self.source = functools.cache(functools.partial(experiment.task.open, experiment.data))
         self.train_source = self.source(experiment.data.train_split)
-        self.info = self.train_source.info
+        self.info = experiment.data.normalised(self.train_source.info)
         self.task = experiment.task.bind(self.info, self.train_source if trains else None)
         self.task.check_model(experiment.model)
         info, rule, seed = self.info, experiment.optimizer, experiment.seed
@@ -115,8 +115,7 @@ class Run:
         def loss(variables, batch):
             return apply_loss(task, model.apply(variables, *task.inputs(batch)), batch)
 
-        wrong = "The loss cannot be computed", "mend the fields of task"
-        with explained(*wrong, TypeError):
+        with explained("The loss cannot be computed", "mend the fields of task", TypeError):
             jax.eval_shape(loss, variables, self.train_items()[0])
         for split in dict.fromkeys((data.validation_split, self.experiment.split)):
             source, problem = self.source(split), f"Split {split!r} cannot be scored"
