@@ -4,7 +4,8 @@ python -m zoo check ROOT
 python -m experiments.launch embed_folder --set data.path=ROOT
 
 A class is what two pictures can share: a person, a sign, a product. Whole classes are held out
-where there are enough of them, else pictures of each. `--set` wins over what is planned.
+where there are enough of them, else pictures of each; near-duplicates, and what data.options.group,
+a regular expression, finds in paths, stay together. `--set` wins over what is planned.
 """
 
 from experiments.datasets import ImageFolderClasses

@@ -4,7 +4,9 @@ python -m zoo check DIR
 python -m experiments.launch segment_folder --set data.path=DIR
 
 DIR may have any usual layout: images/ and masks/, NAME.jpg beside NAME_mask.png, train/ and
-trainannot/, VOC's, COCO's, nnU-Net's. What is not planned stands below; `--set` wins over both.
+trainannot/, VOC's, COCO's, nnU-Net's, Cityscapes'. What data.options.group, a regular expression,
+finds in a path keeps pictures in one split. What is not planned stands below; `--set` wins over
+both.
 """
 
 from experiments.datasets import ImageFolderMasks

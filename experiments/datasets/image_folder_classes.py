@@ -32,7 +32,10 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
         if not found.files:
             if has_masks(self.path):
                 what = "holds pictures and masks, or one kind of them, and no folders of classes"
-                raise ValueError(f"{self.path} {what}; masks are for segment_folder.")
+                hint = (
+                    "masks are for segment_folder; data.path is the folder right above the classes"
+                )
+                raise ValueError(f"{self.path} {what}; {hint}.")
             raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
         self.given, self.aside = any(split for split, _ in found.files), found.aside
         files = [(split, file) for (split, _), some in found.files.items() for file in some]

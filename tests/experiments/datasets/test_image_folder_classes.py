@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import experiments.datasets  # noqa: F401  Makes them known by name.
 from zoo.data import open_labelled
 
 SPLITS = ("train", "validation", "test")
