@@ -1,4 +1,4 @@
-"""Five SGD steps by each loss of embeddings on whatever devices there are.
+"""Five SGD steps by each loss of embeddings, and scores, on whatever devices there are.
 
 Run by test_embedding.py; as a program: embedding_parity.py OUT.npz HOW PROCESSES PORT PROCESS, one
 of several that share 8 devices.
@@ -22,6 +22,7 @@ LOSSES = {
     "triplet": {"margin": 0.3},
     "pair_cross_entropy": {},
 }
+SCORED = ("batch_all_triplet", "pair_cross_entropy")  # By distance, and by a network's verdict.
 
 
 class Points(nn.Module):
@@ -72,6 +73,24 @@ def train(layout, loss):
     return to_host({"params": state.params, "momentum": state.opt_state}), metrics
 
 
+def scores(layout, loss):
+    """Of real digits, as the network begins; the last batch is short."""
+    from experiments.datasets import Digits8x8
+    from zoo.data.config import Data
+    from zoo.models import SiameseVerifier
+    from zoo.train.config import Experiment, Optimizer
+    from zoo.train.embedding import Embedding
+    from zoo.train.run import Run
+
+    task = Embedding(loss=loss, options=LOSSES[loss])
+    model = SiameseVerifier(Points()) if loss == "pair_cross_entropy" else Points()
+    data = Data(name=Digits8x8.name, batch_size=BATCH, options={"held_out": "7,8,9"})
+    rule = Optimizer(name="sgd", learning_rate=0.05)
+    run = Run(Experiment(task=task, model=model, data=data, optimizer=rule, steps=1), layout)
+    variables = layout.put(run.initial_state()).variables()
+    return run.task.scores(run.task.results(run, variables, "test"))
+
+
 if __name__ == "__main__":
     out, how, count, port, process = sys.argv[1:]
     jax.distributed.initialize(
@@ -83,4 +102,6 @@ if __name__ == "__main__":
     for loss in LOSSES:
         leaves = jax.tree.leaves(train(Layout(how), loss))
         found |= {f"{loss}{i:04d}": leaf for i, leaf in enumerate(leaves)}
+    for loss in SCORED:
+        found |= {f"scores {loss} {k}": v for k, v in scores(Layout(how), loss).items()}
     np.savez(out, **found)

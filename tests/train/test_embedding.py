@@ -82,6 +82,12 @@ def reference():
     return {loss: parity.train(Layout(devices=jax.devices()[:1]), loss) for loss in parity.LOSSES}
 
 
+@pytest.fixture(scope="module")
+def reference_scores():
+    one = Layout(devices=jax.devices()[:1])
+    return {loss: parity.scores(one, loss) for loss in parity.SCORED}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", parity.LOSSES)
 def test_eight_devices_take_the_steps_of_one(reference, loss):
@@ -100,9 +106,19 @@ def test_eight_devices_take_the_steps_of_one(reference, loss):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("loss", parity.SCORED)
+def test_eight_devices_score_as_one(reference_scores, loss):
+    want, got = reference_scores[loss], parity.scores(Layout(), loss)
+    assert got.keys() == want.keys() >= {"recall_at_1", "map_at_r", "eer", "roc_auc"}
+    assert 0.5 < want["roc_auc"] < 1
+    for name, score in want.items():
+        np.testing.assert_allclose(got[name], score, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_take_the_steps_of_one(reference, tmp_path, count):
-    """Mined counts among the metrics."""
+def test_several_processes_take_the_steps_of_one(reference, reference_scores, tmp_path, count):
+    """Mined counts among the metrics; and all score alike."""
     files = processes.run(count, SCRIPT, tmp_path, "jit")
     for file in files:
         found = np.load(file)
@@ -111,6 +127,10 @@ def test_several_processes_take_the_steps_of_one(reference, tmp_path, count):
             numbers = jax.tree.leaves(metrics)
             equal(leaves[: -len(numbers)], want)
             np.testing.assert_allclose(leaves[-len(numbers) :], numbers, rtol=2e-5)
+        for loss, scores in reference_scores.items():
+            for name, score in scores.items():
+                got = found[f"scores {loss} {name}"]
+                np.testing.assert_allclose(got, score, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
@@ -238,7 +258,7 @@ def test_active_fraction_is_the_share_of_all_triplets():
 
 @pytest.mark.slow
 def test_dry_run_and_overfit():
-    lines = checks.dry_run("x", experiment(), Layout())
+    lines = checks.dry_run("x", experiment(), "absent", Layout())
     assert "initial loss" in lines[-1]
     easy = experiment(
         optimizer=Optimizer(name="adam", learning_rate=1e-2), steps=200, model=ENCODER
