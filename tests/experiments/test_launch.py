@@ -37,7 +37,6 @@ def test_every_experiment_is_made_and_survives_json(name):
     assert config.from_dict(json.loads(json.dumps(config.to_dict(experiment)))) == experiment
 
 
-@pytest.mark.slow
 def test_train_evaluate_and_resume(tmp_path, capsys):
     command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL]
     assert launch.main(command) == 0

@@ -104,7 +104,6 @@ def test_finish_is_called_once_when_all_is_kept(finished):
     assert log.headline == "mean_iou"
 
 
-@pytest.mark.slow
 def test_evaluate_gives_the_scores_of_training(finished):
     workdir, scores = finished
     again = loop.evaluate(experiment(), workdir, Layout())
@@ -214,8 +213,9 @@ def test_the_next_batch_depends_on_seed_and_step_alone():
     assert not np.array_equal(other["image"], want["image"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_stops(tmp_path, monkeypatch, signum):
     workdir = tmp_path / "run"
     calls = []
@@ -236,7 +236,6 @@ def test_a_signal_saves_and_stops(tmp_path, monkeypatch, signum):
     assert arrays(workdir)[0] == 6
 
 
-@pytest.mark.slow
 def test_a_nan_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     batches = Run.batches

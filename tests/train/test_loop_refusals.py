@@ -66,7 +66,9 @@ def test_what_cannot_be_scored_is_not_trained(tmp_path):
     """A VALID U-Net whose crops fit and whose pictures do not: 64 px are no legal side."""
     model = UNet(num_classes=11, width=2, depth=3, padding="VALID")
     wrong = experiment(model=model, data=dataclasses.replace(experiment().data, crop=(92, 92)))
-    with pytest.raises(ValueError, match=r"'validation' cannot be scored .*smallest legal size is 92.*data\.size"):
+    with pytest.raises(
+        ValueError, match=r"'validation' cannot be scored .*smallest legal size is 92.*data\.size"
+    ):
         loop.train("small", wrong, tmp_path / "run", Layout())
     assert not (tmp_path / "run").exists()
 
