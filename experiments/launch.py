@@ -112,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
         fields = (args.overrides, args.sweep)
         return sweep(args.name, module, *fields, root, layout, dry_run=args.dry_run)
     experiment, beside, lines = plan.planned(module, args.overrides, workdir)
-    for line in lines:
-        print(line)
+    if jax.process_index() == 0:
+        print("\n".join(lines), end="\n" * bool(lines))
     if args.dry_run:
         print("\n".join(checks.dry_run(args.name, experiment, workdir, layout)))
         return 0

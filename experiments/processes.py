@@ -78,7 +78,8 @@ def in_cluster(env: Mapping[str, str]) -> bool:
     """Whether this is one of many processes that Slurm, Kubernetes or a TPU pod has started.
 
     As narrow as JAX's own detection allows: a machine with one TPU host, a batch script of Slurm
-    before its `srun`, and a pod that is no indexed Job are alone.
+    before its `srun`, and a pod that is no indexed Job are alone. Raises ValueError where a pod of
+    an indexed Job lacks the package by which JAX would find the others.
     """
     if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
         return True
@@ -86,7 +87,10 @@ def in_cluster(env: Mapping[str, str]) -> bool:
     if "," in hosts or int(env.get("MEGASCALE_NUM_SLICES", 1)) > 1:  # TPUs of GKE.
         return True
     if {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= env.keys():
-        return importlib.util.find_spec("kubernetes") is not None  # Of jax[k8s], by which it joins.
+        if importlib.util.find_spec("kubernetes") is None:
+            problem = "This pod is of an indexed Job, whose others cannot be found"
+            raise ValueError(f"{problem}: pip install 'jax[k8s]', or --processes 1 to be alone.")
+        return True
     # A TPU machine of Google Compute Engine; where there is no TPU, nobody is asked.
     accelerators = glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*")
     if not accelerators or "TPU_SKIP_MDS_QUERY" in env or not importlib.util.find_spec("libtpu"):

@@ -76,12 +76,20 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
         ({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "0"}, True),
         ({"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}, False),  # Colab, Kaggle.
         ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, True),
-        (POD, False),  # Without jax[k8s] it could not join.
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
     ],
 )
 def test_only_a_process_of_many_is_in_a_cluster(env, many):
     assert processes.in_cluster(env) == many
+
+
+def test_a_pod_that_cannot_find_the_others_does_not_train_alone(monkeypatch):
+    """Each would, into one workdir."""
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'jax\[k8s\]', or --processes 1"):
+        processes.in_cluster(POD)
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name)
+    assert processes.in_cluster(POD)
 
 
 def test_who_asks_to_be_alone_is(monkeypatch):

@@ -144,8 +144,7 @@ def bilinear_kernel(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -
     """
     tents = []
     for k in shape[:2]:
-        factor = (k + 1) // 2
-        tents.append(1 - jnp.abs(jnp.arange(k) - (k - 1) / 2) / (factor if k % 2 else k / 2))
+        tents.append(1 - jnp.abs(jnp.arange(k) - (k - 1) / 2) / ((k + 1) // 2 if k % 2 else k / 2))
     return (tents[0][:, None, None, None] * tents[1][:, None, None] * jnp.eye(*shape[2:])).astype(
         dtype
     )

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: the whole state, the step, and a JSON of what it is.
+"""Checkpoints by Orbax: the whole state, the step, and a JSON: whose run, and the best so far.
 
 Saved asynchronously from a host copy, so that training goes on at once. Batches depend on
 (seed, step) alone, hence no iterator is saved. The latest two are kept, since a file may prove

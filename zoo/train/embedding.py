@@ -180,8 +180,7 @@ class BoundEmbedding(Task):
         own = jax.lax.stop_gradient(own.astype(jnp.float32))
         rows = jnp.float32(len(own))
         # Not the mean square less the squared mean, which keeps no digit of a collapsed batch.
-        centre = across(own.sum(0)) / across(rows)
-        sums = {"rows": rows, "square": jnp.square(own - centre).sum()}
+        sums = {"rows": rows, "square": jnp.square(own - across(own.sum(0)) / across(rows)).sum()}
         if self.config.loss == "batch_all_triplet":
             labels, valid = batch["label"][:, 0], batch["weight"] > 0
             sums["active"] = weights.sum()

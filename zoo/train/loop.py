@@ -66,7 +66,8 @@ def train(
     run, fresh, origin = prepare(name, experiment, workdir, layout, make_run)
     checkpoints = checkpoint.Checkpoints(workdir)
     try:
-        state, meta, passed = checkpoints.restore(fresh) or (fresh, {"best": None, "stale": 0}, [])
+        new = {"name": name, "best": None, "stale": 0}
+        state, meta, passed = checkpoints.restore(fresh) or (fresh, new, [])
         start, headline = int(state.step), run.task.headline
         log = Log(workdir, steps=experiment.steps, start=start, headline=headline)
         if jax.process_index() == 0:
@@ -164,7 +165,7 @@ def _train_steps(run: Run, workdir, state: TrainState, meta, checkpoints, log, s
 def _judged(meta: dict, step: int, score: float) -> dict:
     """The best so far, and how many evaluations in a row were no better; nan never is."""
     if not np.isnan(score) and (meta["best"] is None or score > meta["best"]["score"]):
-        return {"best": {"step": step, "score": score}, "stale": 0}
+        return {**meta, "best": {"step": step, "score": score}, "stale": 0}
     return {**meta, "stale": meta["stale"] + 1}
 
 
