@@ -199,7 +199,7 @@ def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
     other = tmp_path / "other.npz"
     np.savez(other, x=np.zeros(3))
     assert f"{other} is no gallery that can be read" in refused("--gallery", other)
-    assert "no scores of step 2" in refused("--step", "latest")
+    assert "no validation scores of step 2" in refused("--step", "latest")
     args[0] = str(run.workdir)
     assert "trained for segmentation" in refused("--gallery", encoder[1])
     monkeypatch.setitem(sys.modules, "fastapi", None)
