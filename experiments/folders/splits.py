@@ -8,6 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 SPLITS = ("train", "validation", "test")
 SHARES = (0.2, 0.3, 0.4, 0.5)  # Of validation; more where few pictures leave no pairs in it.
 Places = Iterable[tuple[int, int]]  # Of names that belong together.
@@ -40,21 +44,16 @@ def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[
 
 def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, str]:
     """The first name of each name's group, joined by pairs of places or by a pattern's finding."""
-    first = list(range(len(names)))
-
-    def root(i: int) -> int:
-        while first[i] != i:
-            i = first[i] = first[first[i]]
-        return i
-
     by_finding: dict[str, int] = {}
     for i, name in enumerate(names if pattern else ()):
         if match := re.search(pattern, name):
             together = [*together, (by_finding.setdefault(match[0], i), i)]
-    for i, j in together:
-        low, high = sorted((root(i), root(j)))
-        first[high] = low
-    return {name: names[root(i)] for i, name in enumerate(names)}
+    rows, columns = np.array([*together], int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=2 * (len(names),))
+    _, first, group = np.unique(
+        connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
+    )
+    return {name: names[first[k]] for name, k in zip(names, group, strict=True)}
 
 
 def split_pictures(
