@@ -106,7 +106,7 @@ def draw(
     corner = [int(rng.integers(min(0, s), max(0, s) + 1)) for s in spare]
     # Pixel i spans i - 1/2 .. i + 1/2.
     drawn["rows"], drawn["columns"] = y, x = [
-        ((np.arange(count) + first + 0.5) * (side / total) - 0.5).astype(np.float32)
+        (np.arange(first + 0.5, first + count) * (side / total) - 0.5).astype(np.float32)
         for count, first, side, total in zip(window, corner, shape, scaled, strict=True)
     ]
     affine, elastic = config.rotate or config.shear or config.shift, config.elastic_sigma
@@ -177,17 +177,17 @@ def _cubic_weights(place: np.ndarray, side: int) -> np.ndarray:
 
 def _colours(rng: np.random.Generator, config: Augment, fill: Sequence[float]) -> np.ndarray:
     """Saturation, gain, contrast and brightness, in this order, as one affine map [c, c + 1]."""
-    channels = len(fill)
-    saturation, contrast = 1 + rng.uniform(-1, 1, 2) * (config.saturation, config.contrast)
-    gain = 1 + config.gain * rng.uniform(-1, 1, channels)
-    added = 255 * config.brightness * rng.uniform(-1, 1)
-    matrix = np.eye(channels)
-    if channels == 3:
-        luma = np.array((0.299, 0.587, 0.114))  # ITU-R BT.601, as in `read_image`.
-        matrix = saturation * matrix + (1 - saturation) * luma
-    matrix = contrast * gain[:, None] * matrix
-    offset = (1 - contrast) * np.asarray(fill, np.float64) + added
-    return np.column_stack([matrix, offset]).astype(np.float32)
+    # Plain floats: of arrays as small as these, NumPy's time is all overhead.
+    first, second, *gains, last = rng.uniform(-1, 1, len(fill) + 3).tolist()
+    contrast, added = 1 + second * config.contrast, 255 * config.brightness * last
+    luma = (0.299, 0.587, 0.114) if len(fill) == 3 else (0.0,) * len(fill)  # ITU-R BT.601.
+    saturation = 1 + first * config.saturation * (len(fill) == 3)
+    rows = []
+    for i, gain in enumerate(gains):
+        kept = [saturation * (i == j) + (1 - saturation) * share for j, share in enumerate(luma)]
+        offset = (1 - contrast) * float(fill[i]) + added
+        rows.append([*(contrast * (1 + config.gain * gain) * x for x in kept), offset])
+    return np.array(rows, np.float32)
 
 
 def _cut(
