@@ -1,6 +1,6 @@
 """Times our parts beside those of other libraries. Needs the extra `peers`.
 
-python -m experiments.bench [ROW...] [--repeats 5] [--list] [--quick]
+python -m experiments.bench [ROW...] [--repeats 5] [--patience S] [--list] [--quick]
 
 A ROW is a row's name or the beginning of several, as "unet" or "mining/batch_all"; none means all.
 Each row's record goes into bench.json here as soon as it is there, and bench.md is written anew
@@ -14,6 +14,7 @@ import sys
 
 from experiments.bench import (
     encoders,
+    gpu,
     inputs,
     launcher,
     mining,
@@ -23,10 +24,10 @@ from experiments.bench import (
     startup,
 )
 from experiments.bench.row import Row
-from experiments.bench.runner import measure
-from experiments.bench.table import markdown, merge, read, write
+from experiments.bench.runner import gpus, measure_all
+from experiments.bench.table import markdown, merge, read, table, write
 
-FAMILIES = (segmentation, encoders, mining, siamese, inputs, scores, startup, launcher)
+FAMILIES = (segmentation, encoders, mining, siamese, inputs, scores, startup, launcher, gpu)
 
 
 def every(*, quick: bool = False) -> list[Row]:
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help="a name or its beginning; all")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, at least 1")
+    parser.add_argument("--patience", type=float, help="seconds in which a side must be ready")
     parser.add_argument("--list", action="store_true", help="names the rows and ends")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; writes nothing")
     options = parser.parse_args()
@@ -63,18 +65,18 @@ def main() -> None:
     if options.list:
         print("\n".join(f"{row.name:32} {row.what}" for row in wanted))
         return
-    for i, row in enumerate(wanted, start=1):
+    if left := [row.name for row in wanted if row.on_gpu and not gpus()]:
+        print(f"There is no NVIDIA GPU here: {len(left)} rows are not run.", file=sys.stderr)
+        wanted = [row for row in wanted if row.name not in left]  # Nor are their records touched.
+    measured = measure_all(wanted, options.repeats, options.patience)
+    for i, (row, record) in enumerate(measured, start=1):
         print(f"{i}/{len(wanted)} {row.name}: {row.what}", file=sys.stderr)
-        record = measure(row, options.repeats)
         if options.quick:
             records[row.name] = record
         else:
             records = merge(path, row.name, record)
             write(path.with_suffix(".md"), markdown(rows, records))
-        shown = markdown([row], records).split("\n\n")[2]
-        print(shown if i == 1 else shown.split("\n", 2)[2], flush=True)
-    _, _, _, machines = markdown(wanted, records).split("\n\n", 3)
-    print(f"\n{machines}", end="")
+        print(table([row], records), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,13 @@ def peak_rss_mib() -> float:
         return int(re.search(r"VmHWM:\s+(\d+) kB", file.read())[1]) / 1024
 
 
+def device_peak_mib(packages: list[str]) -> float:
+    """The most memory of the GPU that the library had in use at a time."""
+    if "jax" in packages:
+        return sys.modules["jax"].local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20
+    return sys.modules["torch"].cuda.max_memory_allocated() / 2**20
+
+
 def cpu_seconds() -> float:
     """What this process, and those it started and saw end, have had of the processor."""
     t = os.times()
@@ -43,6 +50,7 @@ def main() -> None:
         from zoo.train.process import use_all_cores
 
         use_all_cores()
+    start = time.perf_counter()
     module, _, name = side["make"].partition(":")
     case = getattr(importlib.import_module(module), name)(**side["options"])
 
@@ -53,19 +61,21 @@ def main() -> None:
         start, cpu = time.perf_counter(), cpu_seconds()
         for _ in range(calls):
             case.call()
+        case.wait()
         found = {"seconds": (time.perf_counter() - start) / calls}
         return found | ({} if case.elsewhere else {"cpu": (cpu_seconds() - cpu) / calls})
 
-    start = time.perf_counter()
     value = case.call()
-    first = time.perf_counter() - start
+    case.wait()
+    ready = time.perf_counter() - start
     calls = math.ceil(min(ROUND / round_of(1)["seconds"], 1000))
     versions = {p: importlib.import_module(p).__version__ for p in side["packages"]}
     value = None if case.clocked or value is None else float(value)
-    say(value=value, first_call=first, calls=calls, facts=dict(case.facts), versions=versions)
+    say(value=value, ready=ready, calls=calls, facts=dict(case.facts), versions=versions)
     for _ in sys.stdin:
         say(**round_of(calls))
-    say(peak_rss_mib=peak_rss_mib())
+    device = {"device_peak_mib": device_peak_mib(side["packages"])} if side["gpu"] else {}
+    say(peak_rss_mib=peak_rss_mib(), **device)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Inference of the encoders beside the same network in PyTorch; `siamese` has their training."""
 
-import os
-
-from experiments.bench.row import OURS, Case, Row, Side, jax_facts
+from experiments.bench.row import OURS, Case, Row, Side, jax_facts, model_gflops, torch_on
 
 NETS = {"siamese_encoder": "SiameseEncoder", "residual_encoder": "ResidualEncoder"}
 
@@ -32,33 +30,35 @@ def pictures(batch: int):
     return np.random.default_rng(0).normal(size=(batch, 28, 28, 1)).astype(np.float32)
 
 
-def ours(*, model: str, batch: int) -> Case:
+def ours(*, model: str, batch: int, device: str = "cpu") -> Case:
     import jax
 
     from zoo import models
 
-    net, image = getattr(models, model)(), jax.numpy.asarray(pictures(batch))
+    net = getattr(models, model)(dtype="float32" if device == "cpu" else "bfloat16")
+    image, points = jax.numpy.asarray(pictures(batch)), None
     variables = jax.jit(net.init)(jax.random.key(0), image[:1])
     run = jax.jit(net.apply).lower(variables, image).compile()
 
     def call() -> None:
-        jax.block_until_ready(run(variables, image))
+        nonlocal points
+        points = run(variables, image)
 
-    return Case(call, jax_facts(run))
+    wait = lambda: jax.block_until_ready(points)  # noqa: E731
+    return Case(call, jax_facts(run, model_gflops(net.apply, variables, image)), wait=wait)
 
 
-def theirs(*, model: str, batch: int, compiled: bool) -> Case:
+def theirs(*, model: str, batch: int, compiled: bool, device: str = "cpu") -> Case:
     import torch
 
     from experiments.bench import torch_models
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    net = getattr(torch_models, model)().eval()
-    image = torch.from_numpy(pictures(batch)).permute(0, 3, 1, 2).contiguous()
+    net, image = getattr(torch_models, model)().eval(), torch.from_numpy(pictures(batch))
+    net, image, cast, wait = torch_on(device, net, image)
     run = torch.compile(net) if compiled else net
 
     def call() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), cast:
             run(image)
 
-    return Case(call)
+    return Case(call, wait=wait)

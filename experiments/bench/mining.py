@@ -56,12 +56,13 @@ def pairs(size: int):
     return np.tile(i, 2), j, np.arange(2 * size) < size
 
 
-def ours(*, loss: str, size: int) -> Case:
+def ours(*, loss: str, size: int, device: str = "cpu") -> Case:
+    """On the first device that JAX has, which is of the kind `device`."""
     import jax
 
     from zoo import losses
 
-    x, labels = batch(size)
+    x, labels = map(jax.device_put, batch(size))
     function, options = getattr(losses, loss), LOSSES[loss]
     first, second, same = pairs(size)
 
@@ -74,13 +75,13 @@ def ours(*, loss: str, size: int) -> Case:
     return Case(lambda: float(jax.block_until_ready(run(x, labels))[0]), jax_facts(run))
 
 
-def theirs(*, loss: str, size: int) -> Case:
+def theirs(*, loss: str, size: int, device: str = "cpu") -> Case:
     """Settings that make its number ours: nothing is normalised, the mean is over the same."""
     import torch
     from pytorch_metric_learning import distances, losses, miners, reducers
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    x, labels = map(torch.from_numpy, batch(size))
+    x, labels = (torch.from_numpy(array).to(device) for array in batch(size))
     x, labels = x.requires_grad_(), labels.long()
     euclidean = distances.LpDistance(normalize_embeddings=False)
     dot = distances.DotProductSimilarity(normalize_embeddings=False)
@@ -107,7 +108,7 @@ def theirs(*, loss: str, size: int) -> Case:
         "supervised_contrastive": (None, losses.SupConLoss(temperature=0.1, distance=dot)),
         "contrastive": (None, Squared(0, 1, **options)),
     }[loss]
-    first, second, same = map(torch.from_numpy, pairs(size))
+    first, second, same = (torch.from_numpy(array).to(device) for array in pairs(size))
     given = (first[same], second[same], first[~same], second[~same])
 
     def call() -> float:

@@ -7,6 +7,7 @@ the others go on.
 import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib.util
 import json
 import os
@@ -18,20 +19,28 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 from experiments.bench.row import OURS, Row, Side
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NO_GPU = "not run (no GPU)"
+GROUP = 4  # Rows of a GPU that warm up at a time: of 16 at once compilers took minutes.
 MEASURED = "measured"  # The status of a side that has times.
 # What libraries say of memory in vain: Python, torch, XLA, the C++ runtime.
 _NO_MEMORY = re.compile(r"MemoryError|can't allocate|RESOURCE_EXHAUSTED|bad_alloc|[Oo]ut of memory")
 
 
 class Child:
-    """A side's process. `status` tells what became of it, `result` what it said."""
+    """A side's process. `status` tells what became of it, `result` what it said.
 
-    def __init__(self, side: Side):
+    It is killed where it is not ready in `patience` seconds.
+    """
+
+    def __init__(self, side: Side, patience: float | None = None):
         self.side, self.status, self.result = side, MEASURED, {}
         self.rounds: list[dict[str, float]] = []
         self._process = None
@@ -39,13 +48,19 @@ class Child:
             if importlib.util.find_spec(package) is None:
                 self.status = f"peer not installed ({package})"
                 return
+        if side.gpu and not gpus():
+            self.status = NO_GPU
+            return
         if side.tool is not None and shutil.which(side.tool) is None:
             self.status = f"not run (no {side.tool})"
             return
         self._errors = tempfile.TemporaryFile("w+", errors="replace")
         cores = str(len(os.sched_getaffinity(0)))
-        # A peer has as many threads as there are cores; all of it runs on the CPU.
-        settings = {"OMP_NUM_THREADS": cores, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        settings = {"OMP_NUM_THREADS": cores}  # A peer has as many threads as there are cores.
+        if side.gpu:  # The first alone; several processes share its memory.
+            settings |= {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        else:
+            settings |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
         settings["JAX_TRACEBACK_FILTERING"] = "off"  # Or the last line would not be the error.
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
@@ -56,7 +71,13 @@ class Child:
             stderr=self._errors,
             text=True,
         )
+        timer = threading.Timer(patience or threading.TIMEOUT_MAX, self._process.kill)
+        timer.daemon = True
+        timer.start()
         self.result = self._read()
+        if not timer.is_alive():
+            self.status = f"not ready in {patience:g} s"
+        timer.cancel()
 
     def _read(self) -> dict[str, Any]:
         """The next line it says; {} where it died."""
@@ -102,13 +123,20 @@ class Child:
         return kept
 
 
-def measure(row: Row, repeats: int) -> dict[str, Any]:
-    """One row's record for bench.json; `ratios` and `cpu_ratios` are round by round."""
-    load, children = [os.getloadavg()[0]], {}
+def measure(
+    row: Row,
+    repeats: int,
+    patience: float | None = None,
+    children: dict[str, Child] | None = None,
+) -> dict[str, Any]:
+    """One row's record for bench.json; `ratios` and `cpu_ratios` are round by round.
+
+    Makes the sides one after the other, so that no warm-up disturbs another, or takes those made.
+    """
+    load, children = [os.getloadavg()[0]], {} if children is None else children
     try:
-        # One after the other, so that no warm-up disturbs another.
         for name, side in row.sides.items():
-            children[name] = Child(side)
+            children[name] = children.get(name) or Child(side, patience)
         order = list(children.values())
         for _ in range(repeats):
             for child in order:
@@ -121,7 +149,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         "what": row.what,
         "images": row.images,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
-        "hardware": hardware(),
+        "hardware": ", ".join([*gpus()[:1]] * row.on_gpu + [hardware()]),
         "python": platform.python_version(),
         "load": [round(x, 1) for x in load],
         "repeats": repeats,
@@ -129,6 +157,39 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         "ratios": ratios(sides, "times"),
         "cpu_ratios": ratios(sides, "cpu"),
     }
+
+
+def measure_all(
+    rows: list[Row], repeats: int, patience: float | None = None
+) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Rows and their records. Those of a GPU warm up together, and are timed one by one after it.
+
+    Their compilers take minutes of one core each, and the machine of a GPU has many.
+    """
+    on_gpu = [row for row in rows if row.on_gpu]
+    for row in rows:
+        if row not in on_gpu:
+            yield row, measure(row, repeats, patience)
+    for start in range(0, len(on_gpu), GROUP):
+        group = on_gpu[start : start + GROUP]
+        sides = [(row.name, name, side) for row in group for name, side in row.sides.items()]
+        with futures.ThreadPoolExecutor(len(sides)) as pool:
+            made = list(pool.map(lambda each: Child(each[2], patience), sides))
+        children = {row.name: {} for row in group}
+        for (row_name, name, _), child in zip(sides, made, strict=True):
+            children[row_name][name] = child
+        for row in group:
+            yield row, measure(row, repeats, patience, children[row.name])
+
+
+@functools.cache
+def gpus() -> tuple[str, ...]:
+    """The names of the machine's GPUs, as NVIDIA's driver tells them."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return () if done.returncode else tuple(done.stdout.split("\n")[:-1])
 
 
 def ratios(sides: dict[str, dict], kind: str) -> dict[str, list[float]]:

@@ -5,9 +5,8 @@ is. Ours is the launcher's own step, which donates its state.
 """
 
 import itertools
-import os
 
-from experiments.bench.row import OURS, Case, Row, Side, jax_facts
+from experiments.bench.row import OURS, Case, Row, Side, jax_facts, model_gflops, torch_on
 
 CLASSES = 11
 TIRAMISU56 = {"growth_rate": 12, "blocks": [4] * 6}
@@ -67,7 +66,9 @@ def pictures(batch: int, size: int):
     return image, rng.integers(0, CLASSES, shape).astype(np.int32)
 
 
-def ours(*, model: str, fields: dict, batch: int, size: int, train: bool) -> Case:
+def ours(
+    *, model: str, fields: dict, batch: int, size: int, train: bool, device: str = "cpu"
+) -> Case:
     import jax
     import numpy as np
     import optax
@@ -81,18 +82,22 @@ def ours(*, model: str, fields: dict, batch: int, size: int, train: bool) -> Cas
     from zoo.train.step import make_train_step
 
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    net = getattr(models, model)(num_classes=CLASSES, **fields)
+    dtype = "float32" if device == "cpu" else "bfloat16"
+    net = getattr(models, model)(num_classes=CLASSES, dtype=dtype, **fields)
     image, label = pictures(batch, size)
     tx, layout = optax.adam(1e-3), Layout()
     held = layout.put(state.create(net, (image[:1],), tx, seed=0, ema=False))
+    gflops = (3 if train else 1) * model_gflops(net.apply, held.variables(), image)
     if not train:
         variables, image = held.variables(), layout.put(image)
-        run = jax.jit(net.apply).lower(variables, image).compile()
+        run, logits = jax.jit(net.apply).lower(variables, image).compile(), None
 
         def inference() -> None:
-            jax.block_until_ready(run(variables, image))
+            nonlocal logits
+            logits = run(variables, image)
 
-        return Case(inference, jax_facts(run))
+        wait = lambda: jax.block_until_ready(logits)  # noqa: E731
+        return Case(inference, jax_facts(run, gflops), wait=wait)
 
     task = BoundSegmentation(Info("noise", CLASSES, tuple(map(str, range(CLASSES)))))
     step = make_train_step(tree.set_everywhere(net, "axis_name", AXIS), task, tx)
@@ -102,30 +107,42 @@ def ours(*, model: str, fields: dict, batch: int, size: int, train: bool) -> Cas
 
     def call() -> None:
         nonlocal held
-        held, _ = jax.block_until_ready(run(held, rows))
+        held, _ = run(held, rows)
 
-    return Case(call, jax_facts(run))
+    wait = lambda: jax.block_until_ready(held)  # noqa: E731
+    return Case(call, jax_facts(run, gflops), wait=wait)
 
 
-def theirs(*, model: str, fields: dict, batch: int, size: int, train: bool, compiled: bool) -> Case:
+def theirs(
+    *,
+    model: str,
+    fields: dict,
+    batch: int,
+    size: int,
+    train: bool,
+    compiled: bool,
+    device: str = "cpu",
+) -> Case:
     import torch
 
     from experiments.bench import torch_models
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     net = getattr(torch_models, model)(CLASSES, **fields).train(train)
     image, label = map(torch.from_numpy, pictures(batch, size))
-    image, label = image.permute(0, 3, 1, 2).contiguous(), label.long()
+    net, image, cast, wait = torch_on(device, net, image)
+    label = label.long().to(device)
     run = torch.compile(net) if compiled else net
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=device != "cpu" or None)
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(run(image), label).backward()
+        with cast:
+            loss = torch.nn.functional.cross_entropy(run(image), label)
+        loss.backward()
         optimizer.step()
 
     def inference() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), cast:
             run(image)
 
-    return Case(step if train else inference)
+    return Case(step if train else inference, wait=wait)

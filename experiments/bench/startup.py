@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 from experiments.bench import segmentation
+from experiments.bench.peers import load_torchvision
 from experiments.bench.row import OURS, Case, Row, Side
 
 PEER = "segmentation_models_pytorch"
@@ -47,6 +48,7 @@ def imports(*, module: str) -> Case:
         # Taken along: beside the import of torch, which comes first, it takes no time.
         declare = "from experiments.bench.peers import declare_operators; declare_operators()"
         code = f"{declare}; {code}"
+        load_torchvision()  # Here too, where its version is asked for.
 
     def call() -> None:
         subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,14 +14,24 @@ HEAD = (
     "# Benchmark\n\n"
     "`python -m experiments.bench [ROW...]`. A ratio is our time by the peer's, the median of "
     "rounds that alternate (least-most): below 1 ours is faster. That of CPU time counts all cores "
-    "and suffers less from what else runs. Every side has a process of its own on the CPU, in "
-    "float32, with as many threads as cores; times are medians of a call after the warm-up, whose "
-    "first call (with compilation) stands beside it. Memory is the peak of the whole process; "
-    "temporaries are XLA's; load is the average number of processes, ours included; the machines "
-    "stand below. A GPU was not measured.\n\n"
+    "and suffers less from what else runs. Every side has a process of its own; times are medians "
+    "of a call after the warm-up. On the CPU they are in float32, with as many threads as cores. "
+    "Ready is the time from the first import to the end of the first call, with compilation; "
+    "memory is the peak of the whole process; temporaries are XLA's; load is the average number of "
+    "processes, ours included; the machines stand below.\n\n"
 )
-COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "first call", "memory, MiB")
+ON_GPU = (
+    "## On a GPU\n\n"
+    "Networks compute in bfloat16 and keep float32 parameters; PyTorch by autocast, channels last, "
+    "cuDNN's choice by trial and its fused Adam. TFLOP/s are those that the model needs, as XLA "
+    "counts them, three times as many in training, and their share of the 989 that the "
+    "datasheet gives for dense bfloat16. Memory is the peak that each library had in use. "
+    "Sides of several rows start together, so no time to be ready is told.\n\n"
+)
+COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "ready", "memory, MiB")
 COLUMNS += ("temporaries, MiB", "load", "machine")
+GPU_COLUMNS = ("row", "ratio", "ours", "peer", "TFLOP/s of ours", "memory, MiB", "machine")
+PEAK = 989.4  # TFLOP/s of dense bfloat16, NVIDIA's datasheets of the H100 SXM and the H200.
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -53,25 +63,50 @@ def write(path: pathlib.Path, text: str) -> None:
 
 
 def markdown(rows: Iterable[Row], records: Mapping[str, Any]) -> str:
-    """The table: a line for every peer of every row, and of rows without a record "not run"."""
-    lines = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
-    setting: dict[tuple, list[str]] = {}
-    for row in rows:
-        if row.name not in records:
-            lines.append(
-                _line([f"`{row.name}`: {row.what}", "not run"] + [""] * (len(COLUMNS) - 2))
-            )
-            continue
-        record = records[row.name]
-        key = record["date"][:10], record["hardware"], f"Python {record['python']}"
-        setting.setdefault(key, []).append(row.name)
-        number = f"{list(setting).index(key) + 1}"
-        lines += [_line([*cells, number]) for cells in _cells(row.name, record)]
+    """All of bench.md."""
+    rows = list(rows)
+    on_gpu = [row for row in rows if row.on_gpu]
+    on_cpu = [row for row in rows if not row.on_gpu]
+    numbers = _machines(rows, records)
+    parts = [HEAD + table(on_cpu, records, numbers), ON_GPU + table(on_gpu, records, numbers)]
     told = [
         f"Machine {number}: {', '.join(key)}: {_versions(records, names)}."
-        for number, (key, names) in enumerate(setting.items(), start=1)
+        for number, (key, names) in enumerate(numbers.items(), start=1)
     ]
-    return HEAD + "\n".join(lines) + "\n\n" + "\n\n".join(told) + "\n"
+    return "\n\n".join(parts + told) + "\n"
+
+
+def table(rows: Iterable[Row], records: Mapping, numbers: Mapping | None = None) -> str:
+    """A line for every peer of every row, all of the CPU or all of a GPU, under a head.
+
+    Rows without a record are "not run". `numbers` are the machines' that end the lines.
+    """
+    rows = list(rows)
+    numbers = _machines(rows, records) if numbers is None else numbers
+    gpu = bool(rows) and rows[0].on_gpu
+    columns, cells = (GPU_COLUMNS, _gpu_cells) if gpu else (COLUMNS, _cells)
+    lines = [_line(columns), _line(["---"] * len(columns))]
+    for row in rows:
+        if row.name in records:
+            number = str(list(numbers).index(_machine(records[row.name])) + 1)
+            lines += [_line([*each, number]) for each in cells(row.name, records[row.name])]
+        else:
+            empty = [""] * (len(columns) - 2)
+            lines.append(_line([f"`{row.name}`: {row.what}", "not run", *empty]))
+    return "\n".join(lines)
+
+
+def _machine(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return record["date"][:10], record["hardware"], f"Python {record['python']}"
+
+
+def _machines(rows: Iterable[Row], records: Mapping[str, Any]) -> dict[tuple, list[str]]:
+    """The names of the rows that each machine measured."""
+    found: dict[tuple, list[str]] = {}
+    for row in rows:
+        if row.name in records:
+            found.setdefault(_machine(records[row.name]), []).append(row.name)
+    return found
 
 
 def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
@@ -86,11 +121,29 @@ def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
             cpu,
             _time(mine, images),
             f"{peer} {_time(side, images)}",
-            _both(mine, side, lambda s: f"{s['first_call']:.1f} s"),
+            _both(mine, side, lambda s: f"{s['ready']:.1f} s"),
             _both(mine, side, lambda s: f"{s['peak_rss_mib']:.0f}"),
             _both(mine, {}, lambda s: f"{s['facts']['temporaries_mib']:.1f}").partition(" ")[0],
             f"{max(record['load'])}",
         ]
+
+
+def _gpu_cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
+    mine, needed = record["sides"][OURS], ""
+    if mine["times"] and "model_gflops" in mine["facts"]:
+        rate = mine["facts"]["model_gflops"] / mine["median"] / 1000
+        needed = f"{rate:.3g} ({rate / PEAK:.0%})"
+    for peer, side in record["sides"].items():
+        if peer != OURS:
+            yield [
+                f"`{name}`: {record['what']}",
+                _ratio(record["ratios"].get(peer, []))
+                or next(s["status"] for s in (side, mine) if s["status"] != MEASURED),
+                _time(mine, record["images"]),
+                f"{peer} {_time(side, record['images'])}",
+                needed,
+                _both(mine, side, lambda s: f"{s['device_peak_mib']:.0f}"),
+            ]
 
 
 def _ratio(found: list[float]) -> str:

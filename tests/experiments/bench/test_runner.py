@@ -5,12 +5,13 @@ import pathlib
 import platform
 import sys
 
+import numpy as np
 import pytest
 
-from experiments.bench import runner
+from experiments.bench import gpu, runner
 from experiments.bench.__main__ import chosen, every, main
-from experiments.bench.row import OURS, Row, Side
-from experiments.bench.table import markdown, merge, read
+from experiments.bench.row import OURS, Row, Side, model_gflops
+from experiments.bench.table import markdown, merge, read, table
 
 # Sides that note their calls in a file, die, or meet a limit.
 MODULE = """
@@ -33,6 +34,9 @@ def noting(*, path, name, dies_at=None):
         return 7.0
     print("a library prints")
     return Case(call, {"temporaries_mib": 3.0})
+
+def waits():
+    time.sleep(60)
 
 def greedy():
     bytearray(64 * 2**30)
@@ -89,8 +93,8 @@ def test_the_others_go_on_without_a_side(side):
         "large": "out of memory (8 GiB of address space)",
     }
     assert len(record["sides"][OURS]["times"]) == 2
-    table = markdown([Row("a/b", "work", sides), Row("c/d", "other work", {})], {"a/b": record})
-    lines = [line for line in table.splitlines() if line.startswith("| `")]
+    text = markdown([Row("a/b", "work", sides), Row("c/d", "other work", {})], {"a/b": record})
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(lines) == len(sides)  # One a peer, and the row without a record.
     for line, word in zip(
         lines, ["not installed", "reason", "reason", "GiB of address", "| not run |"], strict=True
@@ -106,7 +110,7 @@ def test_a_missing_program_is_told(side):
 
 def record(seconds):
     mine = {"status": "measured", "times": [seconds], "median": seconds, "versions": {"jax": "1"}}
-    mine |= {"first_call": 2.5, "peak_rss_mib": 99.6, "facts": {"temporaries_mib": 1.25}}
+    mine |= {"ready": 2.5, "peak_rss_mib": 99.6, "facts": {"temporaries_mib": 1.25}}
     peer = {**mine, "times": [0.5], "median": 0.5, "versions": {"torch": "2"}, "facts": {}}
     told = {"what": "work", "images": 8, "date": "2026-11-25T20:00+00:00", "hardware": "cpu"}
     told |= {"python": "3", "load": [0.1, 0.4], "repeats": 1}
@@ -127,7 +131,8 @@ def test_merging_loses_no_row(tmp_path):
 
 
 def test_table_by_hand():
-    rows = [Row(name, "work", {OURS: None, "peer": None}) for name in ("a/b", "c/d")]
+    sides = {OURS: Side("m:f", {}, ()), "peer": Side("m:f", {}, ())}
+    rows = [Row(name, "work", sides) for name in ("a/b", "c/d")]
     text = markdown(rows, {"a/b": record(0.125)})
     assert (
         "| `a/b`: work | 0.25 (0.25-0.25) |  | 125 (125-125) ms, 64 images/s | "
@@ -137,8 +142,71 @@ def test_table_by_hand():
     assert text.endswith("\nMachine 1: 2026-11-25, cpu, Python 3: jax 1, torch 2.\n")
 
 
+def test_table_of_a_gpu_by_hand():
+    sides = {name: Side("m:f", {}, (), gpu=True) for name in (OURS, "peer", "late")}
+    kept = record(0.125)
+    kept["sides"][OURS] |= {"facts": {"model_gflops": 24_735.0}, "device_peak_mib": 10.4}
+    kept["sides"]["late"] = {"status": "not ready in 9 s", "times": []}
+    lines = table([Row("gpu/a", "work", sides)], {"gpu/a": kept}).splitlines()
+    # 24.735 TFLOP in an eighth of a second are 197.88 a second, a fifth of 989.4.
+    assert lines[2:] == [
+        "| `gpu/a`: work | 0.25 (0.25-0.25) | 125 (125-125) ms, 64 images/s | "
+        "peer 500 (500-500) ms, 16 images/s | 198 (20%) | 10 / - | 1 |",
+        "| `gpu/a`: work | not ready in 9 s | 125 (125-125) ms, 64 images/s | "
+        "late not ready in 9 s | 198 (20%) | 10 / - | 1 |",
+    ]
+    kept["sides"][OURS] = {**kept["sides"]["late"]}
+    kept["ratios"] = {}
+    assert "| not ready in 9 s | not ready in 9 s | peer 500" in table(
+        [Row("gpu/a", "work", sides)], {"gpu/a": kept}
+    )
+
+
+def test_rows_of_a_gpu_warm_up_together_and_are_timed_one_by_one(side, tmp_path, monkeypatch):
+    class OnGpu(Row):
+        on_gpu = True
+
+    monkeypatch.setattr(runner, "gpus", lambda: ("a GPU",))
+    rows = [
+        OnGpu("gpu/a", "", {OURS: side("x"), "peer": side("y")}),
+        Row("cpu", "", {OURS: side("u"), "peer": side("v")}),
+        OnGpu("gpu/b", "", {OURS: side("z"), "peer": side("w")}),
+    ]
+    found = {row.name: record for row, record in runner.measure_all(rows, 2)}
+    assert list(found) == ["cpu", "gpu/a", "gpu/b"]
+    calls = (tmp_path / "calls").read_text().split()
+    assert calls[:8] == "u u v v u v v u".split()
+    assert sorted(calls[8:16]) == sorted("xxyyzzww") and calls[16:] == "x y y x z w w z".split()
+    assert found["gpu/b"]["hardware"] == f"a GPU, {found['cpu']['hardware']}"
+    assert all(len(r["ratios"]["peer"]) == 2 for r in found.values())
+
+
+def test_a_side_that_is_never_ready_is_ended(side):
+    record = runner.measure(Row("a", "", {OURS: side("x"), "peer": side("y", "waits")}), 1, 5)
+    status = {name: found["status"] for name, found in record["sides"].items()}
+    assert status == {OURS: "measured", "peer": "not ready in 5 s"}
+
+
+def test_rows_of_a_gpu_are_left_as_they_are_without_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("experiments.bench.__main__.gpus", lambda: ())
+    merge(pathlib.Path("bench.json"), "gpu/unet/train", record(0.5))
+    monkeypatch.setattr(sys, "argv", ["bench", "gpu"])
+    main()
+    assert f"no NVIDIA GPU here: {len(gpu.rows(quick=False))} rows" in capsys.readouterr().err
+    assert read(pathlib.Path("bench.json")) == {"gpu/unet/train": record(0.5)}
+    monkeypatch.setattr(runner, "gpus", lambda: ())
+    assert runner.Child(gpu.rows(quick=True)[0].sides[OURS]).status == "not run (no GPU)"
+
+
+def test_flops_of_a_product_by_hand():
+    a, b = np.ones((20, 30), np.float32), np.ones((30, 40), np.float32)
+    assert model_gflops(lambda a, b: a @ b, a, b) == pytest.approx(2 * 20 * 30 * 40 / 1e9)
+
+
 def test_rows_of_two_machines_are_told_apart():
-    rows = [Row(name, "work", {OURS: None, "peer": None}) for name in ("a/b", "c/d", "e/f")]
+    sides = {OURS: Side("m:f", {}, ()), "peer": Side("m:f", {}, ())}
+    rows = [Row(name, "work", sides) for name in ("a/b", "c/d", "e/f")]
     other = {**record(0.5), "hardware": "another"}
     text = markdown(rows, {"a/b": record(0.25), "c/d": other, "e/f": record(0.125)})
     ends = [line.split(" | ")[-1] for line in text.splitlines() if line.startswith("| `")]
@@ -194,7 +262,7 @@ def test_a_run_writes_both_files_and_keeps_former_rows(side, tmp_path, monkeypat
     main()
     kept = read(pathlib.Path("bench.json"))
     assert kept["c/d"] == record(0.5) and len(kept["a/b"]["sides"]["peer"]["times"]) == 1
-    table = pathlib.Path("bench.md").read_text()
-    assert table.index("| `a/b`: work |") < table.index("| `c/d`: work |")
-    *_, told = capsys.readouterr().out.rpartition("| `a/b`: work |")
-    assert told and f"Python {platform.python_version()}: numpy " in told
+    text = pathlib.Path("bench.md").read_text()
+    assert text.index("| `a/b`: work |") < text.index("| `c/d`: work |")
+    assert capsys.readouterr().out.count("| `a/b`: work |") == 2
+    assert f"Python {platform.python_version()}: numpy " in text
