@@ -18,7 +18,7 @@ if _FLAG not in os.environ.get("XLA_FLAGS", ""):
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-pytest.register_assert_rewrite("support", "batch_triplets", "serving")
+pytest.register_assert_rewrite("support", "batch_triplets", "dense_nets", "serving")
 
 # "Equal to t" is meant at this precision (DESIGN); CPU has it anyway, accelerators do not.
 jax.config.update("jax_default_matmul_precision", "highest")

@@ -56,7 +56,7 @@ def model_gflops(apply: Callable, *args) -> float:
     import jax
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.default_device("cpu"):
         return jax.jit(apply).lower(*shapes).cost_analysis()["flops"] / 1e9
 
 

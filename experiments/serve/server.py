@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from typing import Any
 
@@ -56,15 +57,25 @@ Neighbour = create_model("Neighbour", __base__=Verdict, index=int, path=str)  # 
 
 def serve(run: Trained, *, gallery: File | None, host: str, port: int) -> None:
     """Serves until Ctrl-C. Raises OSError where the port is taken, ValueError as `application`."""
-    server = uvicorn.Server(uvicorn.Config(application(run, gallery), log_level="warning"))
+    config = uvicorn.Config(application(run, gallery, names(host)), log_level="warning")
+    server = uvicorn.Server(config)
     with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
         at = f"http://{host}:{listener.getsockname()[1]}"
         print(f"{run.name}, step {run.step}: {at}, API {at}/openapi.json; Ctrl-C stops", flush=True)
         server.run(sockets=[listener])
 
 
-def application(run: Trained, gallery: File | None = None) -> FastAPI:
-    """The page and the API.
+def names(host: str) -> set[str] | None:
+    """By which a server at `host` may be asked for; None for any, at all addresses."""
+    if host in ("", "0.0.0.0", "::"):
+        return None
+    return {f"[{host}]" if ":" in host else host.lower(), "localhost", "127.0.0.1", "[::1]"}
+
+
+def application(
+    run: Trained, gallery: File | None = None, hosts: AbstractSet[str] | None = None
+) -> FastAPI:
+    """The page and the API, for those who ask for one of `hosts`; None: by any name.
 
     Raises ValueError where a run has no threshold, or the gallery is not of its embeddings.
     """
@@ -81,7 +92,7 @@ def application(run: Trained, gallery: File | None = None) -> FastAPI:
         title=run.name,
         docs_url=None,  # FastAPI's own page loads its scripts from the net.
         redoc_url=None,
-        responses={code: {"model": Error} for code in (404, 413, 415, 422, 503)},
+        responses={code: {"model": Error} for code in (403, 404, 413, 415, 422, 503)},
         exception_handlers=dict.fromkeys(
             (AnyHTTPException, RequestValidationError, ValueError, Exception), refuse
         ),
@@ -89,6 +100,11 @@ def application(run: Trained, gallery: File | None = None) -> FastAPI:
 
     @api.middleware("http")
     async def limit(request: Request, call_next):
+        # Else a page of the net whose name is made to mean this machine could use all there is.
+        asked = request.headers.get("host", "").lower()
+        if hosts is not None and hosts.isdisjoint((asked, asked.rpartition(":")[0])):
+            problem = f"This server answers to {', '.join(sorted(hosts))} alone, see --host."
+            return await refuse(request, HTTPException(403, problem))
         # The header, which uvicorn holds the body to, tells before anything is read.
         length = int(request.headers.get("content-length", 0))
         if length > MAX_BYTES or "transfer-encoding" in request.headers:

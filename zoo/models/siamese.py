@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import BatchNorm, Conv, he_normal, pad_up
+from zoo.models.layers import BatchNorm, Conv, check, he_normal, pad_up
 from zoo.ops.distance import safe_sqrt
 from zoo.ops.orientations import oriented_gradients
 from zoo.ops.pool import max_pool_2x2
@@ -30,7 +30,8 @@ class SiameseEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] -> [b, features] float32; any size from 1x1."""
+        """[b, h, w, c] float, else ValueError -> [b, features] float32; any size from 1x1."""
+        check(self, {}, x)
         for _ in range(2):
             x = nn.relu(Conv(self.width, (2, 2), dtype=jnp.dtype(self.dtype))(x))
             # Zeros pad as -inf does behind a ReLU.
@@ -54,7 +55,8 @@ class ResidualEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] -> [b, features] float32; any size from 1x1."""
+        """[b, h, w, c] float, else ValueError -> [b, features] float32; any size from 1x1."""
+        check(self, {}, x)
         x = _conv(self.width, 3, 1, self.dtype)(x)
         for stage in range(self.depth):
             for block in range(self.blocks):
@@ -90,8 +92,8 @@ class AlignedEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] -> [b, features] float32; ValueError where `shrunk` does not divide h, w."""
-        b = x.shape[0]
+        """[b, h, w, c] float -> [b, features] float32; ValueError where `shrunk` does not fit."""
+        check(self, {}, x)
         if self.symmetric:
             x = jnp.concatenate([x, x[:, :, ::-1]])
         if self.orientations:
@@ -108,7 +110,7 @@ class AlignedEncoder(nn.Module):
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features, use_bias=False)(x)
         if self.symmetric:
-            x = (x[:b] + x[b:]) / 2
+            x = sum(jnp.split(x, 2)) / 2
         x = nn.BatchNorm(
             not train, momentum=0.9, use_scale=False, use_bias=False, axis_name=self.axis_name
         )(x)
@@ -148,9 +150,8 @@ class SiameseVerifier(nn.Module):
     compare: Literal["euclidean", "absolute"] = "euclidean"
 
     def setup(self):
-        if self.compare not in ("euclidean", "absolute"):
-            known = '"euclidean" or "absolute"'
-            raise ValueError(f"SiameseVerifier.compare must be {known}; got {self.compare!r}.")
+        if self.compare not in (known := ("euclidean", "absolute")):
+            raise ValueError(f"SiameseVerifier.compare must be in {known}; got {self.compare!r}.")
         # From the start far means different: a positive weight would be learnt from, inside out.
         self.head = nn.Dense(
             1, kernel_init=lambda _, shape, dtype: jnp.full(shape, -(shape[0] ** -0.5))
@@ -159,8 +160,7 @@ class SiameseVerifier(nn.Module):
     def __call__(self, x: jax.Array, y: jax.Array, *, train: bool = False) -> jax.Array:
         """Pictures [b, h, w, c], both of one shape -> logits [b] float32; over 0 is "same"."""
         if x.shape != y.shape:
-            got = f"{x.shape} and {y.shape}"
-            raise ValueError(f"SiameseVerifier compares pictures of one shape; got {got}.")
+            raise ValueError(f"SiameseVerifier takes two of one shape; got {x.shape}, {y.shape}.")
         # One call: batch norm sees both branches, and their gradients add up in one tree.
         return self.verdict(*jnp.split(self.encoder(jnp.concatenate([x, y]), train=train), 2))
 

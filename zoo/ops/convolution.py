@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _NAMES = ("NHWC", "HWIO", "NHWC")
-_BLOCK = 2048  # Pixels of a block, of all images together: it stays in the cache.
+_BLOCK = 512  # Pixels of a block, of all images together: it stays in the cache.
 _OLD = jax.__version_info__ < (0, 10)  # 0.7.2 fails to read a choice by platform backwards.
 _PAYS = 2**21  # Products at a place of the kernel, below which compiling costs more than it saves.
 

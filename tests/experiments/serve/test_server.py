@@ -114,6 +114,38 @@ def test_other_refusals_are_json_too(url):
         assert list(answer.json()) == ["error"] and answer.json()["error"].startswith(words)
 
 
+def test_a_host_by_another_name_is_refused(run):
+    """A name of the net that is made to mean this machine: DNS rebinding."""
+    with running(run, None, {"localhost", "127.0.0.1", "[::1]"}) as at:
+        port = at.rpartition(":")[2]
+        for host, status in (
+            (f"127.0.0.1:{port}", 200),
+            ("LocalHost", 200),
+            (f"[::1]:{port}", 200),
+            (f"evil.example:{port}", 403),
+            (f"localhost.evil.example:{port}", 403),
+            ("[::1", 403),
+            ("", 403),
+        ):
+            answer = requests.get(f"{at}/api/run", headers={"Host": host}, timeout=9)
+            assert answer.status_code == status, (host, answer.text)
+        assert answer.json()["error"].startswith("This server answers to 127.0.0.1, [::1], local")
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("127.0.0.1", {"127.0.0.1", "localhost", "[::1]"}),
+        ("Box.lan", {"127.0.0.1", "localhost", "[::1]", "box.lan"}),
+        ("fe80::1", {"127.0.0.1", "localhost", "[::1]", "[fe80::1]"}),
+        ("0.0.0.0", None),
+        ("::", None),
+    ],
+)
+def test_it_answers_to_its_own_names(host, names):
+    assert served.names(host) == names
+
+
 def test_api_is_described(url, encoder):
     told = requests.get(f"{url}/openapi.json", timeout=9).json()
     assert set(told["paths"]) == {"/api/run", "/api/segment"}
