@@ -16,7 +16,8 @@ HEAD = (
     "rounds that alternate (least-most): below 1 ours is faster. That of CPU time counts all cores "
     "and suffers less from what else runs. Every side has a process of its own; times are medians "
     "of a call after the warm-up. On the CPU they are in float32, with as many threads as cores. "
-    "Ready is the time from the first import to the end of the first call, with compilation; "
+    "Ready is the time from the first import to the end of the first call, with compilation "
+    "(-: measured before this was told); "
     "memory is the peak of the whole process; temporaries are XLA's; load is the average number of "
     "processes, ours included; the machines stand below.\n\n"
 )
