@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.ops.distance import pairwise_squared_distance, safe_sqrt
+from zoo.ops.distance import pairwise_squared_distance, safe_sqrt, unit_rows
 
 
 def test_safe_sqrt(variant):
@@ -11,6 +11,16 @@ def test_safe_sqrt(variant):
     np.testing.assert_allclose(variant(safe_sqrt)(x), [2, 1e-15, 0, 0], rtol=1e-6)
     gradient = variant(jax.grad(lambda x: safe_sqrt(x).sum()))(x)
     np.testing.assert_allclose(gradient, [0.25, 5e14, 0, 0], rtol=1e-6)
+
+
+def test_unit_rows(variant):
+    x = np.array([[3, 4], [3e-29, 4e-29], [3e30, -4e30], [0, 0], [np.nan, 1]], np.float32)
+    want = [[0.6, 0.8], [0.6, 0.8], [0.6, -0.8], [0, 0], [np.nan, np.nan]]
+    np.testing.assert_allclose(variant(unit_rows)(x), want, rtol=1e-6)
+    # Of the first entry x / r, r = |(x, y)|: y^2 / r^3 and -x y / r^3; of zeros 0.
+    gradient = variant(jax.grad(lambda x: unit_rows(x)[..., 0].sum()))(x)
+    want = [[0.128, -0.096], [1.28e28, -9.6e27], [1.28e-31, 9.6e-32], [0, 0]]
+    np.testing.assert_allclose(gradient[:4], want, rtol=1e-5)
 
 
 # Widths below, at and beside the terms of a pass; 515 rows of 600 are worked on in two blocks.

@@ -1,5 +1,6 @@
 """1 device = 8 devices = 2 processes of 4 = 4 of 2; pmap = jit = fsdp."""
 
+import dataclasses
 import importlib.util
 import pathlib
 
@@ -14,10 +15,12 @@ from zoo.models import FCN8s, UNet
 from zoo.train import loop, parallel
 from zoo.train.config import Optimizer
 from zoo.train.parallel import Layout, to_host
+from zoo.train.run import Run
 from zoo.train.segmentation import Segmentation
 from zoo.train.state import TrainState
 from zoo.train.step import make_train_step
 
+HALVES = slice(4), slice(4, 8)  # Of a batch of 8.
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE / "parity.py"
 
@@ -87,6 +90,31 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does():
     with pytest.raises(ValueError, match=r"accumulate=2; the nearest .* is 16"):
         Layout().check_batch(8, 2)
     Layout().check_batch(16, 2)
+
+
+def test_devices_may_keep_batch_norm_to_their_own_rows():
+    """Gradients as of one device that accumulates their shares, statistics the shares' mean."""
+    rule = Optimizer(name="sgd", learning_rate=1e-2, ema=0.9)
+    model = UNet(num_classes=11, width=4, depth=2, norm="batch", dropout_rate=0.0)
+    apart = experiment(optimizer=rule, model=model, sync_batch_norm=False)
+    two, one = (Run(apart, Layout(devices=jax.devices()[:n])) for n in (2, 1))
+    batch, state = one.train_items()[0], one.initial_state()
+    got, metrics = jax.device_get(two.train_step(two.layout.put(state), two.layout.split(batch)))
+
+    parts = dataclasses.replace(apart, optimizer=dataclasses.replace(rule, accumulate=2))
+    want, expected = jax.jit(Run(parts, one.layout).step)(state, batch)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
+    assert_equal(got.opt_state, jax.device_get(want.opt_state))
+    step = jax.jit(one.step)
+    halves = [step(state, {k: x[rows] for k, x in batch.items()})[0].batch_stats for rows in HALVES]
+    assert_equal(got.batch_stats, jax.tree.map(lambda a, b: np.add(a, b) / 2, *halves))
+    with pytest.raises(AssertionError):  # All rows together have another variance.
+        assert_equal(got.batch_stats, jax.device_get(step(state, batch)[0].batch_stats), 1e-3)
+
+
+def test_fsdp_sees_no_rows_of_its_own():
+    with pytest.raises(ValueError, match="sync_batch_norm=False needs --parallel jit or pmap"):
+        Run(experiment(sync_batch_norm=False), Layout("fsdp"))
 
 
 def test_an_unknown_dispatcher_is_refused():

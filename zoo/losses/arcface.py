@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.masks import check_batch
-from zoo.ops.distance import safe_sqrt
+from zoo.ops.distance import safe_sqrt, unit_rows
 from zoo.ops.labels import check_ids
 
 
@@ -54,7 +54,7 @@ def arcface(
     check_ids("labels", labels, *k)
 
     unknown = (labels < 0) | (labels >= k[0])
-    x, centres = _unit(x), _unit(centres.astype(jnp.float32))
+    x, centres = unit_rows(x), unit_rows(centres.astype(jnp.float32))
     cosine = jnp.matmul(x, centres.T, precision=jax.lax.Precision.HIGHEST)
     # The label's angle from |x - c| and |x + c|, twice the sine and cosine of its half: sqrt(1 -
     # cos^2) would leave few digits of small angles, and a gradient of infinity at 0 and pi.
@@ -67,12 +67,3 @@ def arcface(
     log_p = jax.nn.log_softmax(scale * jnp.where(hit, target[:, None], cosine))
     weights = jnp.where(unknown, jnp.nan, valid.astype(jnp.float32))
     return weights * jnp.where(hit, -log_p, 0).sum(axis=1), weights
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    """Rows of length 1, at any scale; those without a length stay zeros, with gradient 0."""
-    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
-    usable = ~(largest <= 1e-30)  # A nan stays one.
-    # Divided first, or squares over- and underflow. The divisor cancels: it needs no gradient.
-    x = jnp.where(usable, x, 0) / jnp.where(usable, largest, 1)
-    return x / jnp.sqrt(jnp.where(usable, jnp.square(x).sum(-1, keepdims=True), 1))

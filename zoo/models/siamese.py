@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.models.layers import BatchNorm, Conv, check, he_normal, pad_up
-from zoo.ops.distance import safe_sqrt
+from zoo.ops.distance import safe_sqrt, unit_rows
 from zoo.ops.orientations import oriented_gradients
 from zoo.ops.pool import max_pool_2x2
 
@@ -38,7 +38,7 @@ class SiameseEncoder(nn.Module):
             x = max_pool_2x2(pad_up(x, 2))
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features)(x.astype(jnp.float32).mean((1, 2)))
-        return _normalized(x) if self.normalize else x
+        return unit_rows(x) if self.normalize else x
 
 
 class ResidualEncoder(nn.Module):
@@ -67,7 +67,7 @@ class ResidualEncoder(nn.Module):
         x = nn.relu(x).astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features)(x)
-        return _normalized(x) if self.normalize else x
+        return unit_rows(x) if self.normalize else x
 
 
 class AlignedEncoder(nn.Module):
@@ -114,7 +114,7 @@ class AlignedEncoder(nn.Module):
         x = nn.BatchNorm(
             not train, momentum=0.9, use_scale=False, use_bias=False, axis_name=self.axis_name
         )(x)
-        return _normalized(x) if self.normalize else x
+        return unit_rows(x) if self.normalize else x
 
 
 class ResidualBlock(nn.Module):
@@ -173,14 +173,6 @@ class SiameseVerifier(nn.Module):
         if self.compare == "absolute":
             return self.head(jnp.abs(x - y))[..., 0]
         return self.head(safe_sqrt(jnp.square(x - y).sum(-1, keepdims=True)))[..., 0]
-
-
-def _normalized(x: jax.Array) -> jax.Array:
-    """Rows of length 1, at any scale: brought to the order of 1 first, they can be squared."""
-    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
-    x = x / jnp.where(largest > 0, largest, 1.0)  # A constant factor: the result ignores it.
-    length = safe_sqrt(jnp.square(x).sum(-1, keepdims=True))
-    return x / jnp.where(length > 0, length, 1.0)
 
 
 def _conv(features: int, side: int, stride: int, dtype: str) -> Conv:

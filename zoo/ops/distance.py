@@ -103,3 +103,12 @@ def safe_norm(x: jax.Array) -> jax.Array:
     largest = jax.lax.stop_gradient(jnp.abs(x).max(-1))
     unit = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
     return unit * safe_sqrt(jnp.square(x / unit[..., None]).sum(-1))
+
+
+def unit_rows(x: jax.Array) -> jax.Array:
+    """Rows [..., d] of length 1, at any scale; those below 1e-30 are zeros, with gradient 0."""
+    largest = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
+    usable = ~(largest <= 1e-30)  # A nan stays one.
+    # Divided first, or squares over- and underflow. The divisor cancels: it needs no gradient.
+    x = jnp.where(usable, x, 0) / jnp.where(usable, largest, 1)
+    return x / jnp.sqrt(jnp.where(usable, jnp.square(x).sum(-1, keepdims=True), 1))

@@ -71,6 +71,7 @@ class Experiment:
     checkpoint_every: int = 500
     init_from: str | None = None  # A workdir whose best parameters it starts from, or weights.
     patience: int | None = None  # Evaluations without a better score before stopping early.
+    sync_batch_norm: bool = True  # Statistics of all devices' rows; else of each one's own.
 
     def __post_init__(self):
         fields.check_types(self)

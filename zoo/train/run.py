@@ -40,7 +40,10 @@ class Run:
         self.preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
         self.learning_rate = optimizer.schedule(rule, experiment.steps)
         self.tx = optimizer.optimizer(rule, self.learning_rate)
-        model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", layout.axis)
+        if not (shared := experiment.sync_batch_norm) and layout.axis is None:
+            raise ValueError("sync_batch_norm=False needs --parallel jit or pmap; got fsdp.")
+        axis = layout.axis if shared else None
+        model: nn.Module = fields.set_everywhere(experiment.model, "axis_name", axis)
         options = {"seed": seed, "ema_decay": rule.ema, "accumulate": rule.accumulate}
         self.step = make_train_step(model, self.task, self.tx, **options)
         # It takes the memory of the state it is given.

@@ -81,6 +81,8 @@ def make_train_step(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         (grads, sums), stats = totals(state, batch, key, axis_name)
         grads, sums = total((grads, sums), axis_name)
+        if axis_name is not None:  # They differ where the model's own `axis_name` is None.
+            stats = jax.lax.pmean(stats, axis_name)
         # A batch in which nothing weighs is a step of gradient 0, not of nan.
         divisor = jnp.where(sums["weight"] > 0, sums["weight"], 1.0)
         grads = jax.tree.map(lambda g: g / divisor, grads)
