@@ -27,11 +27,22 @@ from zoo.train.config import Experiment
 
 FILE = "dataset.json"
 LOWEST = 8  # Pixels of a side that the lowest level of a U-Net sees at least.
-EPOCHS = 60  # Times each training pixel, or picture, is seen, within FEWEST steps and the most.
+EPOCHS = 60  # Times each picture of an embedding is seen, within FEWEST steps and the most.
 FEWEST = 200
-# By the backend, for what an evening allows: side of a crop and of an embedded picture, steps.
-MOST = {"cpu": (256, 64, 3000)}
-MOST_ELSEWHERE = (512, 128, 20_000)
+
+
+class Most(NamedTuple):
+    """What a backend allows: 20 pictures in minutes, many in an evening."""
+
+    crop: int  # Pixels of a side.
+    picture: int  # The same of an embedded picture.
+    batch: int  # Crops.
+    epochs: int  # Times each pixel of a segmentation is seen.
+    steps: int
+
+
+MOST = {"cpu": Most(256, 64, 4, 25, 3000)}
+MOST_ELSEWHERE = Most(512, 128, 8, 60, 20_000)
 # Bytes a pixel and a feature of `width`: XLA's memory_analysis on CPU tells 104 and 16 of the
 # temporaries of U-Net's gradient and of its logits, at widths of 16 and of 32 alike.
 TRAINED, SCORED = 110, 20
@@ -113,7 +124,7 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     """Of a U-Net; ValueError for a folder that cannot be understood."""
     facts = _open(experiment).understood
     settle, backend = Settings(experiment, fixed), jax.default_backend()
-    most, _, most_steps = MOST.get(backend, MOST_ELSEWHERE)
+    most = MOST.get(backend, MOST_ELSEWHERE)
     median, largest = (np.array(facts["sizes"][k]) for k in ("median", "largest"))
     train = len(facts["splits"]["train"])
     classes = len(facts["classes"])
@@ -132,19 +143,22 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
         median = np.minimum(median, largest)
     share = math.sqrt(math.prod(largest) / math.prod(facts["sizes"]["largest"]))
     lie = [n and n * share for n in (spacing["object"], spacing["gap"])]
-    depth = settle("model.depth", *_depth(experiment.model, min(*median, most), *lie))
-    crop = tuple(int(max(1, min(s, most) // 2**depth) * 2**depth) for s in median)
-    why = f"the median picture, {_px(median)}, up to {most} on {backend}, in steps of {2**depth}"
+    depth = settle("model.depth", *_depth(experiment.model, min(*median, most.crop), *lie))
+    crop = tuple(int(max(1, min(s, most.crop) // 2**depth) * 2**depth) for s in median)
+    why = (
+        f"the median picture, {_px(median)}, up to {most.crop} on {backend}, in steps of {2**depth}"
+    )
     crop = settle("data.crop", crop, why) or median
     pixels = math.prod(crop)
     need = width * max(TRAINED * pixels, SCORED * math.prod(largest))
-    batch = int(min(8, max(1, train // 2), budget / need)) // devices * devices or devices
-    why = f"8, but no more than half of {train} pictures, or one, and than {_gib(budget)} hold"
+    batch = int(min(most.batch, max(1, train // 2), budget / need)) // devices * devices or devices
+    why = f"{most.batch} on {backend}, but no more than half of {train} pictures, or one,"
+    why += f" and than {_gib(budget)} hold"
     why += f" ({_gib(need * batch)} by estimate); in steps of {devices} device(s)"
     batch = settle("data.batch_size", batch, why)
     patches = train * max(1.0, math.prod(median) / pixels)
     why = f"{patches:.0f} crops of {_px(crop)} px cover the {train} training pictures"
-    _settle_steps(settle, patches, batch, most_steps, why)
+    _settle_steps(settle, patches, batch, most.epochs, most.steps, why)
     return Plan(settle.made, facts, _understood.lines(facts))
 
 
@@ -189,9 +203,9 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     builder = _open(experiment, **options)
 
     backend, devices, median = jax.default_backend(), jax.device_count(), looks["sizes"]["median"]
-    _, most, most_steps = MOST.get(backend, MOST_ELSEWHERE)
-    size = tuple(max(1, round(float(s * min(1, most / max(median))))) for s in median)
-    why = f"the median picture, {_px(median)}, with sides up to {most} on {backend}"
+    most = MOST.get(backend, MOST_ELSEWHERE)
+    size = tuple(max(1, round(float(s * min(1, most.picture / max(median))))) for s in median)
+    why = f"the median picture, {_px(median)}, with sides up to {most.picture} on {backend}"
     size = settle("data.size", size, why) or median
     counts = np.unique([f.parent.name for _, f in builder.parts["train"]], return_counts=True)[1]
     each = int(np.clip(np.median(counts), 2, 4))
@@ -202,30 +216,33 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     why = f"{each} pictures of {several} of the {len(counts)} training classes, 16 at most, and no"
     why += f" more than {_gib(budget)} hold ({_gib(need * several)} by estimate)"
     batch = settle("data.batch_size", each * several, why)
-    _settle_steps(settle, int(counts.sum()), batch, most_steps, f"{counts.sum()} training pictures")
+    pictures = int(counts.sum())
+    _settle_steps(settle, pictures, batch, EPOCHS, most.steps, f"{pictures} training pictures")
     splits = {s: [name for name, _ in part] for s, part in builder.parts.items() if part}
-    pictures = Counter(class_of.values())
+    in_class = Counter(class_of.values())
     facts = {
         "folder": str(builder.path),
         "layout": f"a folder of pictures for each class{'; ' * bool(every.aside)}{every.aside}",
         "pictures": len(class_of),
         "sizes": looks["sizes"],
         "channels": looks["channels"],
-        "classes": [{"name": name, "pictures": pictures[name]} for name in builder.classes],
+        "classes": [{"name": name, "pictures": in_class[name]} for name in builder.classes],
         "split_rule": split,
         "splits": splits,
     }
     counted = ", ".join(f"{s} {len(some)}" for s, some in splits.items())
     told = f"{builder.path}: {_understood.described(facts)}; {facts['layout']}"
-    named = f"{len(pictures)} classes of {min(pictures.values())} to {max(pictures.values())}"
+    named = f"{len(in_class)} classes of {min(in_class.values())} to {max(in_class.values())}"
     return Plan(settle.made, facts, [f"{told}; {named} pictures", f"split {split}: {counted}"])
 
 
-def _settle_steps(settle: Settings, items: float, batch: int, most: int, why: str) -> None:
+def _settle_steps(
+    settle: Settings, items: float, batch: int, epochs: int, most: int, why: str
+) -> None:
     """Steps, and how often the run looks at itself."""
-    wanted = math.ceil(EPOCHS * items / batch)
+    wanted = math.ceil(epochs * items / batch)
     steps = min(max(wanted, FEWEST), most)
-    why = f"{why}; each {EPOCHS} times in batches of {batch} is {wanted}; {FEWEST} to {most}"
+    why = f"{why}; each {epochs} times in batches of {batch} is {wanted}; {FEWEST} to {most}"
     steps = settle("steps", steps, why)
     often = max(1, steps // 8)
     for field in ("eval_every", "checkpoint_every"):
