@@ -41,7 +41,7 @@ class Most(NamedTuple):
     steps: int
 
 
-MOST = {"cpu": Most(256, 64, 4, 25, 3000)}
+MOST = {"cpu": Most(256, 64, 4, 15, 3000)}
 MOST_ELSEWHERE = Most(512, 128, 8, 60, 20_000)
 # Bytes a pixel and a feature of `width`: XLA's memory_analysis on CPU tells 104 and 16 of the
 # temporaries of U-Net's gradient and of its logits, at widths of 16 and of 32 alike.
