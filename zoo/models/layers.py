@@ -113,6 +113,8 @@ class ConvTranspose(nn.Module):
     """Learned up-sampling, see `zoo.ops.conv_transpose`; by default U-Net's up-convolution.
 
     The initial variance is 2 over the inputs that an output sees, c * kh * kw / (stride * stride).
+    A kernel of one stride starts alike at all its places, as nearest up-sampling, or outputs would
+    start as a checkerboard ("ICNR" of Aitken et al., 2017, arXiv:1707.02937).
     """
 
     features: int
@@ -127,8 +129,14 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, c] -> [b, h', w', features], h' = h * stride with padding "SAME"."""
         c, (kh, kw), (sh, sw) = x.shape[-1], self.kernel_size, self.strides
-        init = self.kernel_init or nn.initializers.normal((2 * sh * sw / (c * kh * kw)) ** 0.5)
-        kernel = self.param("kernel", init, (kh, kw, self.features, c), jnp.float32)
+        places = (1, 1) if (kh, kw) == (sh, sw) else (kh, kw)
+
+        def start(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+            normal = nn.initializers.normal((2 * sh * sw / (c * kh * kw)) ** 0.5)
+            return jnp.broadcast_to(normal(key, (*places, *shape[2:]), dtype), shape)
+
+        init, shape = self.kernel_init or start, (kh, kw, self.features, c)
+        kernel = self.param("kernel", init, shape, jnp.float32)
         x = conv_transpose(x.astype(self.dtype), kernel, self.strides, self.padding)
         if not self.use_bias:
             return x
@@ -142,9 +150,7 @@ def bilinear_kernel(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -
     It is, away from borders, where the kernel is of twice the stride: Shelhamer et al., "Fully
     Convolutional Networks for Semantic Segmentation", TPAMI 2017, Sec. 4.3.
     """
-    tents = []
-    for k in shape[:2]:
-        tents.append(1 - jnp.abs(jnp.arange(k) - (k - 1) / 2) / ((k + 1) // 2 if k % 2 else k / 2))
-    return (tents[0][:, None, None, None] * tents[1][:, None, None] * jnp.eye(*shape[2:])).astype(
-        dtype
-    )
+    halves = ((k, (k + 1) // 2 if k % 2 else k / 2) for k in shape[:2])
+    rows, columns = (1 - jnp.abs(jnp.arange(k) - (k - 1) / 2) / half for k, half in halves)
+    tents = rows[:, None, None, None] * columns[:, None, None] * jnp.eye(*shape[2:])
+    return tents.astype(dtype)

@@ -114,9 +114,8 @@ class UNet(nn.Module):
         """[b, h, w, c] -> [b, h / 2, w / 2, c]."""
         if self.down == "pool":
             return max_pool_2x2(x)
-        options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal}
-        conv = nn.Conv(x.shape[-1], (2, 2), (2, 2), "VALID", name=f"down_{level}", **options)
-        return conv(x)
+        how = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal, "name": f"down_{level}"}
+        return nn.Conv(x.shape[-1], (2, 2), (2, 2), "VALID", **how)(x)
 
     def _check_valid(self, side: int) -> None:
         """Legal sides are 2**depth * n + 4 * (2**depth - 1), n the lowest block's input."""

@@ -195,7 +195,8 @@ def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str
     fresh, found = _flat(variables), _flat(found)
     kept = {name: x for name, x in found.items() if name in fresh}
     # Sides that differ, of each tensor; all are of one number of classes there and the one here.
-    apart = {n: _differences(x.shape, fresh[n].shape) for n, x in kept.items()}
+    sides = {n: zip(x.shape, fresh[n].shape, strict=False) for n, x in kept.items()}
+    apart = {n: {(there, here) for there, here in s if there != here} for n, s in sides.items()}
     classes = set().union(*apart.values())
     recounted = len(classes) == 1 and {b for _, b in classes} == {getattr(model, "num_classes", 0)}
     if recounted:
@@ -207,10 +208,6 @@ def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str
         rest = sorted(names.keys() - kept)
         line += f"; {words} {', '.join(rest)}" if rest else ""
     return filled, line
-
-
-def _differences(there: tuple[int, ...], here: tuple[int, ...]) -> set[tuple[int, int]]:
-    return {(a, b) for a, b in zip(there, here, strict=False) if a != b}
 
 
 def _exported(source: File) -> dict[str, np.ndarray]:
