@@ -21,7 +21,7 @@ from zoo.train.segmentation import Segmentation
 def experiment() -> Experiment:
     return Experiment(
         task=Segmentation(class_weights="median_frequency", class_weight_power=0.5),
-        model=UNet(num_classes=2, width=16, depth=3, norm="batch", dropout_rate=0.0),
+        model=UNet(num_classes=2, width=16, depth=3, norm="batch", dropout_rate=0.0, icnr=True),
         data=Data(
             name=ImageFolderMasks.name,
             augment=Augment(flip=True, scale=(0.8, 1.25), brightness=0.1, contrast=0.2),

@@ -74,17 +74,6 @@ def test_initial_variance_is_two_over_the_inputs_of_an_output():
     np.testing.assert_allclose(params["Conv_0"]["kernel"].std(), np.sqrt(2 / 900), rtol=0.03)
 
 
-def test_an_up_convolution_starts_without_a_checkerboard():
-    """As nearest up-sampling of one dense layer; kernels whose copies overlap do not."""
-    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
-    got, variables = ConvTranspose(6).init_with_output(jax.random.key(0), x)
-    kernel = variables["params"]["kernel"]
-    want = (x @ np.asarray(kernel[0, 0]).T).repeat(2, 1).repeat(2, 2)
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-    wide = ConvTranspose(6, (3, 3)).init(jax.random.key(0), x)["params"]["kernel"]
-    assert not np.allclose(wide[0, 0], wide[1, 1])
-
-
 def test_a_norm_replaces_the_bias():
     x = jnp.zeros((1, 8, 8, 2))
     plain = ConvBlock((3, 3)).init(jax.random.key(0), x)

@@ -43,6 +43,22 @@ def test_valid_names_the_nearest_legal_sizes(side, message):
         assert str(error.value) == want
 
 
+def test_icnr_starts_its_up_convolutions_alike_at_all_places_and_nothing_else():
+    image = np.zeros((1, 8, 8, 1), np.float32)
+    plain, icnr = (
+        UNet(num_classes=2, width=32, depth=2, icnr=on).init(jax.random.key(0), image)["params"]
+        for on in (False, True)
+    )
+    for level, inputs in ((0, 64), (1, 128)):
+        kernel = icnr.pop(f"up_{level}")["kernel"]
+        assert kernel.shape == (2, 2, inputs // 2, inputs)
+        np.testing.assert_array_equal(kernel, np.broadcast_to(kernel[:1, :1], kernel.shape))
+        np.testing.assert_allclose(kernel.std(), np.sqrt(2 / inputs), rtol=0.05)
+        drawn = plain.pop(f"up_{level}")["kernel"]
+        assert not np.allclose(drawn[0, 0], drawn[1, 1])
+    jax.tree.map(np.testing.assert_array_equal, icnr, plain)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_valid_takes_just_the_sizes_that_halve_evenly(depth):
@@ -214,6 +230,7 @@ def test_model_is_its_own_configuration():
         "dropout_rate": 0.5,
         "down": "conv",
         "deep_supervision": 0,
+        "icnr": False,
         "axis_name": None,
     }
 

@@ -113,8 +113,6 @@ class ConvTranspose(nn.Module):
     """Learned up-sampling, see `zoo.ops.conv_transpose`; by default U-Net's up-convolution.
 
     The initial variance is 2 over the inputs that an output sees, c * kh * kw / (stride * stride).
-    A kernel of one stride starts alike at all its places, as nearest up-sampling, or outputs would
-    start as a checkerboard ("ICNR" of Aitken et al., 2017, arXiv:1707.02937).
     """
 
     features: int
@@ -129,14 +127,8 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, c] -> [b, h', w', features], h' = h * stride with padding "SAME"."""
         c, (kh, kw), (sh, sw) = x.shape[-1], self.kernel_size, self.strides
-        places = (1, 1) if (kh, kw) == (sh, sw) else (kh, kw)
-
-        def start(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-            normal = nn.initializers.normal((2 * sh * sw / (c * kh * kw)) ** 0.5)
-            return jnp.broadcast_to(normal(key, (*places, *shape[2:]), dtype), shape)
-
-        init, shape = self.kernel_init or start, (kh, kw, self.features, c)
-        kernel = self.param("kernel", init, shape, jnp.float32)
+        init = self.kernel_init or nn.initializers.normal((2 * sh * sw / (c * kh * kw)) ** 0.5)
+        kernel = self.param("kernel", init, (kh, kw, self.features, c), jnp.float32)
         x = conv_transpose(x.astype(self.dtype), kernel, self.strides, self.padding)
         if not self.use_bias:
             return x

@@ -46,6 +46,7 @@ class UNet(nn.Module):
     dropout_rate: float = 0.5
     down: Literal["pool", "conv"] = "pool"
     deep_supervision: int = 0  # Levels with logits below full size, training; nnU-Net: depth - 2.
+    icnr: bool = False  # Up-convolutions start as nearest up-sampling, without dithered edges.
     axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
 
     @property
@@ -99,7 +100,8 @@ class UNet(nn.Module):
         x = block(x, self.depth, "encoder")
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         for level in reversed(range(self.depth)):
-            x = ConvTranspose(self.width * 2**level, dtype=self.dtype, name=f"up_{level}")(x)
+            up = {"kernel_init": _icnr if self.icnr else None, "name": f"up_{level}"}
+            x = ConvTranspose(self.width * 2**level, dtype=self.dtype, **up)(x)
             x = jnp.concatenate([centre_crop(skips[level], x.shape[1:3]), x], axis=-1)
             x = block(x, level, "decoder")
             if 0 < level <= deep and (train or self.is_initializing()):
@@ -131,3 +133,9 @@ class UNet(nn.Module):
         else:
             return
         raise ValueError(f'UNet(depth={self.depth}, padding="VALID") cannot take {side} px: {why}.')
+
+
+def _icnr(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """An initializer [2, 2, out, in], alike at all four places; Aitken et al., arXiv:1707.02937."""
+    one = nn.initializers.normal((2 / shape[3]) ** 0.5)(key, (1, 1, *shape[2:]), dtype)
+    return jnp.broadcast_to(one, shape)
