@@ -23,9 +23,9 @@ def experiment() -> Experiment:
         optimizer=Optimizer(
             name="adam", learning_rate=3e-3, schedule="cosine", warmup_steps=50, ema=0.99
         ),
-        steps=850,
+        steps=750,
         split="test",
         log_every=20,
-        eval_every=425,
-        checkpoint_every=425,
+        eval_every=375,
+        checkpoint_every=375,
     )

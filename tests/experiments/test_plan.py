@@ -119,9 +119,8 @@ def test_a_begun_run_goes_on_as_it_was_planned(folder, tmp_path, monkeypatch):
     first, files, _ = made(segment_folder, folder, "seed=3", workdir=workdir)
     config.write_experiment(workdir, "segment_folder", first, Info("own", 2, ("a", "b")))
     (workdir / "dataset.json").write_bytes(files["dataset.json"])
-    monkeypatch.setitem(
-        plan.MOST, "cpu", plan.Most(16, 16, 2, 1000, 9)
-    )  # Rules that have changed meanwhile ...
+    # Rules that have changed meanwhile ...
+    monkeypatch.setitem(plan.MOST, "cpu", plan.Most(16, 16, 2, 1000, 9))
     monkeypatch.setattr(plan, "_memory", lambda: 1e5)  # ... or another machine.
     again, files, lines = made(segment_folder, folder, workdir=workdir)
     assert again == first and not files and "goes on as planned" in lines[-1]
