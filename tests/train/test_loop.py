@@ -187,7 +187,6 @@ def test_three_kills_leave_no_trace(finished, tmp_path):
     wait_until(stands_in_a_save, process)
     process.kill()
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
     assert saving(workdir), "the kill was to hit a save"
 
     for seed in range(2):
