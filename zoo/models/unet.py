@@ -7,7 +7,7 @@ MICCAI 2015, arXiv:1505.04597. Departures:
 - One dropout, behind the lowest block. The paper says "at the end of the contracting path" and
   gives no rate; 0.5 is that of the authors' Caffe release.
 - Down by pooling as the paper, or by a 2x2 convolution of stride 2 (`down="conv"`).
-- Batch norm by choice; the paper has none. It is between convolution and ReLU.
+- Batch norm, between convolution and ReLU, and ICNR's start by choice; the paper has neither.
 - Deep supervision by choice: nnU-Net's, Nature Methods 2021, but logits grow, not labels shrink.
 """
 
