@@ -1,5 +1,6 @@
 """What every test shares. The environment is set before anything imports JAX."""
 
+import gc
 import importlib
 import os
 import pathlib
@@ -11,6 +12,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _SESSION = tempfile.TemporaryDirectory(prefix="zoo-tests-")
     os.environ["ZOO_CACHE"] = _SESSION.name
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The default, 700, has the tests search what JAX holds, in vain, for a twentieth of their time.
+gc.set_threshold(100_000, 50, 1000)
 _FLAG = "--xla_force_host_platform_device_count"
 if _FLAG not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()

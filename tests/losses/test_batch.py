@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from batch_triplets import LOSSES, B, D, assert_equal, compiled, each_loss, example, run
-from zoo.losses.batch import batch_all_triplet
+from zoo.losses.batch import _share, batch_all_triplet
 from zoo.losses.masks import num_triplets, triplet_mask
 from zoo.losses.reduce import mean
 from zoo.ops.distance import pairwise_squared_distance, safe_sqrt
@@ -167,6 +167,15 @@ def test_duplicates_and_margin_0(name, margin):
     x[labels == labels[0]] = x[0]
     x[labels == labels[1]] = x[0]
     assert_equal(run(name, x, labels, margin=margin), loop(name, x, labels, margin=margin))
+
+
+@pytest.mark.parametrize("ulp", [-1, 0, 1])
+def test_no_slope_is_lost_where_a_distance_is_computed_twice(ulp):
+    """XLA may round it apart, and then no row equals the hardest (jax-ml/jax#40564)."""
+    d = np.array([3.0, 1.0, 3.0, 2.0], np.float32)
+    which = np.array([True, True, True, False])
+    hardest = np.float32(3 + ulp * 2**-22)
+    np.testing.assert_array_equal(jax.jit(_share)(which, d, hardest), [0.5, 0, 0.5, 0])
 
 
 @pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-6])

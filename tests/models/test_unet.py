@@ -45,10 +45,8 @@ def test_valid_names_the_nearest_legal_sizes(side, message):
 
 def test_icnr_starts_its_up_convolutions_alike_at_all_places_and_nothing_else():
     image = np.zeros((1, 8, 8, 1), np.float32)
-    plain, icnr = (
-        UNet(num_classes=2, width=32, depth=2, icnr=on).init(jax.random.key(0), image)["params"]
-        for on in (False, True)
-    )
+    models = (UNet(num_classes=2, width=32, depth=2, icnr=on) for on in (False, True))
+    plain, icnr = (jax.jit(m.init)(jax.random.key(0), image)["params"] for m in models)
     for level, inputs in ((0, 64), (1, 128)):
         kernel = icnr.pop(f"up_{level}")["kernel"]
         assert kernel.shape == (2, 2, inputs // 2, inputs)

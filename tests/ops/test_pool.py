@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,22 @@ def test_equal_maxima_share_their_gradient():
     got = jax.grad(lambda x: max_pool_2x2(x).sum())(x)
     np.testing.assert_allclose(got.sum(), 1.0)
     assert got[0, 1, 0, 0] == 0
+
+
+@pytest.mark.parametrize("pool", [max_pool_2x2, lambda x: max_pool(x, 2, 2, 1)])
+def test_no_gradient_waits_for_what_is_computed_twice_to_be_equal(pool):
+    """That of `jnp.maximum` does, and loses what XLA rounds apart (jax-ml/jax#40564)."""
+
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    program = jax.make_jaxpr(jax.grad(lambda x: pool(x).sum()))(x)
+    steps = set(re.findall(r" = (\w+)", str(program)))
+    assert {"gt", "lt"} <= steps and not {"eq", "ne", "max"} & steps
+
+
+def test_a_nan_is_the_largest():
+    x = np.array([[1.0, np.nan], [3.0, 2.0]], np.float32)
+    for turned in (x, x.T, x[::-1], x[:, ::-1]):
+        assert np.isnan(max_pool_2x2(turned[None, :, :, None])).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 2, 1), (1, 2, 5, 1), (2, 2, 1)])

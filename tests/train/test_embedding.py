@@ -251,8 +251,13 @@ def test_active_fraction_is_the_share_of_all_triplets():
         if a != p and label[a] == label[p] and label[a] != label[n]
     ]  # fmt: skip
     batch = {"label": jnp.array(label[:, None]), "weight": jnp.ones(6)}
-    _, weights = task.loss(x, batch, jnp.arange(6))
-    metrics = task.metrics(task.monitor(x, batch, weights, jnp.arange(6), lambda tree: tree))
+
+    @jax.jit
+    def monitored(x):
+        _, weights = task.loss(x, batch, jnp.arange(6))
+        return task.metrics(task.monitor(x, batch, weights, jnp.arange(6), lambda tree: tree))
+
+    metrics = monitored(x)
     np.testing.assert_allclose(metrics["active_fraction"], np.mean(triplets), rtol=1e-6)
 
 

@@ -95,7 +95,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does():
 def test_devices_may_keep_batch_norm_to_their_own_rows():
     """Gradients as of one device that accumulates their shares, statistics the shares' mean."""
     rule = Optimizer(name="sgd", learning_rate=1e-2, ema=0.9)
-    model = UNet(num_classes=11, width=4, depth=2, norm="batch", dropout_rate=0.0)
+    model = UNet(num_classes=11, width=4, depth=1, norm="batch", dropout_rate=0.0)
     apart = experiment(optimizer=rule, model=model, sync_batch_norm=False)
     two, one = (Run(apart, Layout(devices=jax.devices()[:n])) for n in (2, 1))
     batch, state = one.train_items()[0], one.initial_state()

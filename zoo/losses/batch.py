@@ -23,8 +23,7 @@ from zoo.ops.distance import in_tiles, row_distance, rows_at_once, safe_sqrt, we
 _SLOTS = 4
 # Of the batch's radius: a pull on a nearer row would lose digits in a product of matrices.
 _NEAR = 0.01
-# Rows of [a, b] end with this much room: 4096 floats apart, those that a product of matrices reads
-# together share a set of the cache, and it takes twice the time.
+# Room at the end of rows of [a, b]: 4096 floats apart, they share a set of the cache.
 _APART = 16
 
 
@@ -114,13 +113,18 @@ def _hardest(d, anchor, labels, valid):
     """Farthest positive less nearest negative of a row of distances, 1 if both are there, slope."""
     row = {"valid": valid, "anchors": anchor[None]}
     positive, negative = positive_mask(labels, **row)[0], negative_mask(labels, **row)[0]
-    # Masked before the difference: without a positive or a negative it is infinite.
-    counts = positive.any() & negative.any()
-    farthest = jnp.where(counts, jnp.where(positive, d, -jnp.inf).max(), 0)
-    nearest = jnp.where(counts, jnp.where(negative, d, jnp.inf).min(), 0)
-    ties = [counts & positive & (d == farthest), counts & negative & (d == nearest)]
-    slope = [tie / jnp.maximum(tie.sum(), 1) for tie in ties]
-    return farthest - nearest, counts.astype(jnp.float32), slope[0] - slope[1]
+    farthest = jnp.where(positive, d, -jnp.inf).max()
+    nearest = jnp.where(negative, d, jnp.inf).min()
+    counts = positive.any() & negative.any()  # Else the difference is infinite.
+    slope = counts * (_share(positive, d, farthest) - _share(negative, d, nearest))
+    return jnp.where(counts, farthest - nearest, 0), counts.astype(jnp.float32), slope
+
+
+def _share(which, d, hardest):
+    """Those that are the hardest, 1 in all; to rounding where XLA computes `d` twice, apart."""
+    tie, near = which & (d == hardest), which & (jnp.abs(d - hardest) <= 2**-22 * hardest)
+    tie = jnp.where(tie.any(), tie, near)
+    return tie / jnp.maximum(tie.sum(), 1)
 
 
 def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors):
@@ -248,6 +252,5 @@ def _scaled(embeddings, labels, margin, squared, valid, anchors):
 
 
 def _times(x: jax.Array, units: tuple[jax.Array, ...]) -> jax.Array:
-    for unit in units:  # One after the other: their product may overflow though this does not.
-        x = x * unit
-    return x
+    # One after the other: their product may overflow though this does not.
+    return functools.reduce(jnp.multiply, units, x)

@@ -31,8 +31,7 @@ def confusion_matrix(
     cell = labels * num_classes + jnp.asarray(predictions, jnp.int32)
     # Ignored pixels are counted too, in one more cell that is cut off.
     cell = jnp.where(labels == ignore_label, num_classes**2, cell).ravel()
-    # A scatter: 4 ms for 8 x 360 x 480 pixels of 11 classes on one CPU core, where a product of
-    # one-hot matrices takes 160 ms, or 25 ms in chunks, and is exact below 2**24 only.
+    # A scatter: a product of one-hot matrices is slower, and exact below 2**24 only.
     counts = jnp.zeros(num_classes**2 + 1, jnp.int32).at[cell].add(1)
     return counts[:-1].reshape(num_classes, num_classes)
 

@@ -54,9 +54,8 @@ def bilinear_at(image: jax.Array, points: jax.Array) -> jax.Array:
     last = np.array(image.shape[:2]) - 1
     points = jnp.clip(jnp.asarray(points, jnp.float32), 0, last)
     low = jnp.floor(points).astype(jnp.int32)
-    (top, left), (bottom, right) = (
-        jnp.moveaxis(p, -1, 0) for p in (low, jnp.minimum(low + 1, last))
-    )
+    corners = low, jnp.minimum(low + 1, last)
+    (top, left), (bottom, right) = (jnp.moveaxis(p, -1, 0) for p in corners)
     share = (points - low).reshape(*points.shape, *[1] * (image.ndim - 2))
     down, across = jnp.moveaxis(share, points.ndim - 1, 0)
     image = image.astype(jnp.float32)

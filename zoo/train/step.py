@@ -88,9 +88,8 @@ def make_train_step(
         grads = jax.tree.map(lambda g: g / divisor, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = state.ema
+        ema, t = state.ema, state.step.astype(jnp.float32)
         if ema_decay:
-            t = state.step.astype(jnp.float32)
             decay = jnp.minimum(ema_decay, (1.0 + t) / (10.0 + t))
             ema = jax.tree.map(lambda old, new: old + (1.0 - decay) * (new - old), ema, params)
         metrics = {"loss": sums["loss"] / divisor, "grad_norm": optax.tree.norm(grads)}
