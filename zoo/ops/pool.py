@@ -24,7 +24,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
 
 
 def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
-    # The gradient of `jnp.maximum` goes to what equals the result (before jax 0.12). Where XLA
+    # The gradient of `jnp.maximum` goes to what equals the result (before jax 0.11.2). Where XLA
     # computes an operand twice, rounded apart, nothing does: it is lost (jax-ml/jax#40564).
     return jnp.where(a > b, a, jnp.where(a < b, b, a / 2 + b / 2))
 
