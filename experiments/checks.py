@@ -5,6 +5,7 @@ Training Neural Networks" (2019): verify the loss at initialisation, overfit one
 """
 
 import json
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -21,9 +22,11 @@ from zoo.train.step import apply_loss
 OVERFITTED = 0.05  # Of the loss of a network that knows nothing; below counts as zero.
 
 
-def dry_run(name: str, experiment: Experiment, workdir: File, layout: Layout) -> list[str]:
+def dry_run(
+    name: str, experiment: Experiment, workdir: File, layout: Layout, make_run: Callable = Run
+) -> list[str]:
     """Lines that tell what a launch would do; ValueError for whatever would stop its start."""
-    run, state, origin = loop.prepare(name, experiment, workdir, layout)
+    run, state, origin = loop.prepare(name, experiment, workdir, layout, make_run)
     validation = run.source(experiment.data.validation_split)
     batch = run.train_items()[0]
     examples, size, steps = len(run.train_source), experiment.data.batch_size, experiment.steps
@@ -32,6 +35,9 @@ def dry_run(name: str, experiment: Experiment, workdir: File, layout: Layout) ->
     devices = f"{layout.count} {jax.default_backend()} device(s) by {layout.how}"
     shapes = ", ".join(f"{k} {x.dtype}{list(x.shape)}" for k, x in batch.items())
     naive = run.task.initial_loss()
+    loss = f"initial loss {_initial_loss(run, state, batch):.4f}"
+    if run.task.renew_every:
+        loss = "the initial loss depends on what is mined"
     theory = "" if naive is None else f"; a network that knows nothing: {naive:.4f}"
     return [
         json.dumps({"name": name, **config.to_dict(experiment)}, indent=2),
@@ -39,7 +45,7 @@ def dry_run(name: str, experiment: Experiment, workdir: File, layout: Layout) ->
         f"{examples:,} training and {len(validation):,} validation examples; "
         f"{steps:,} steps of {size} are {epochs}",
         f"{devices}; the first batch of a process: {shapes}",
-        f"initial loss {_initial_loss(run, state, batch):.4f}{theory}",
+        f"{loss}{theory}",
         *filter(None, [origin]),
     ]
 
@@ -67,7 +73,11 @@ def overfit(experiment: Experiment, count: int, layout: Layout) -> tuple[bool, l
     for name, value in changes.items():
         experiment = fields.set_everywhere(experiment, name, value)
     run = Run(experiment, layout)
-    batch, state = run.train_items()[0], run.initial_state()
+    state, mined = run.initial_state(), None
+    if run.task.renew_every:
+        variables = layout.put(state.variables())
+        mined = run.task.mine(run, variables, seed=(experiment.seed, 0))
+    batch = run.train_items(mined)[0]
     naive = run.task.initial_loss() or _initial_loss(run, state, batch)
     state, target, lines = layout.put(state), OVERFITTED * naive, []
     for step in range(1, experiment.steps + 1):

@@ -59,13 +59,12 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
             "seed": experiment.seed,
             "data": f"{info.name} {experiment.split}",
             "batch": experiment.data.batch_size,
-            "steps": experiment.steps,
             "classes": list(info.class_names),
         }
         if rows and row["data"] != rows[0]["data"]:
             both = f"{rows[0]['workdir']} ({rows[0]['data']}) and {workdir} ({row['data']})"
             raise ValueError(f"{both} are of different data: compare runs of one, or set --split.")
-        run = Run(experiment, layout)
+        run = Run(config.as_trained(experiment, info), layout)
         variables, row["step"] = checkpoint.load_variables(workdir)
         blank, key = run.blank_inputs(), jax.random.key(0)
         checkpoint.check_fits(
@@ -86,9 +85,11 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
         state, _ = jax.block_until_ready(program(layout.put(state), batch))
         programs.append([program, state, batch])
         records = logs.read_metrics(workdir)
+        # Not the experiment's, which the run may have stopped before.
+        row["steps"] = max((r["step"] for r in records), default=experiment.steps)
         speeds = [r["images_per_second"] for r in records if "images_per_second" in r]
         speeds = speeds or [math.nan]  # A run of one dispatch tells none.
-        row["minutes"] = experiment.steps * row["batch"] / statistics.median(speeds) / 60
+        row["minutes"] = row["steps"] * row["batch"] / statistics.median(speeds) / 60
         rows.append(row)
     times = [[] for _ in rows]
     for _ in range(rounds):

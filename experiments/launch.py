@@ -114,8 +114,13 @@ def run(args: argparse.Namespace) -> int:
     experiment, beside, lines = plan.planned(module, args.overrides, workdir)
     if jax.process_index() == 0:
         print("\n".join(lines), end="\n" * bool(lines))
+    hooks = {}
+    if args.on_device:
+        from experiments.resident import Resident
+
+        hooks["make_run"] = Resident
     if args.dry_run:
-        print("\n".join(checks.dry_run(args.name, experiment, workdir, layout)))
+        print("\n".join(checks.dry_run(args.name, experiment, workdir, layout, **hooks)))
         return 0
     if args.overfit is not None:
         good, lines = checks.overfit(experiment, args.overfit, layout)
@@ -125,11 +130,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with profile.Trace(workdir / "tensorboard", asked=args.profile) as trace:
             kept = [*beside.items(), environment.record(experiment.seed)]
-            hooks = {"beside": kept, "watch": trace, "finish": report}
-            if args.on_device:
-                from experiments.resident import Resident
-
-                hooks["make_run"] = Resident
+            hooks |= {"beside": kept, "watch": trace, "finish": report}
             loop.train(args.name, experiment, workdir, layout, **hooks)
     except loop.Interrupted as stop:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)

@@ -89,11 +89,12 @@ def parse(text: str, hint: Any, where: str) -> Any:
     """The value of type `hint` that a text stands for. Raises ValueError naming both."""
     try:
         value = WORDS[text.lower()] if text.lower() in WORDS else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         value = text
     if isinstance(value, str) and hint is not Any:
         value = text  # Quotes belong to it.
-    if typing.get_origin(hint) is tuple and not isinstance(value, tuple | list):
+    row = any(typing.get_origin(h) is tuple for h in (hint, *typing.get_args(hint)))
+    if row and value is not None and not isinstance(value, tuple | list):
         value = (value,)
     try:
         return fields.accept(value, hint, where)

@@ -26,6 +26,7 @@ from zoo.train import config
 from zoo.train.config import Experiment
 
 FILE = "dataset.json"
+WORDS = ("folder", "layout", "rule", "split_rule")  # Of its facts; what follows from them counts.
 LOWEST = 8  # Pixels of a side that the lowest level of a U-Net sees at least.
 EPOCHS = 60  # Times each picture of an embedding is seen, within FEWEST steps and the most.
 FEWEST = 200
@@ -88,6 +89,7 @@ def planned(
     if begun:
         experiment = overrides.apply(config.read_experiment(workdir)[1], given)
     by_hand = {text.partition("=")[0].strip() for text in given}
+    by_hand |= {field.replace("data.", "data.options.", 1) for field in by_hand}  # Its short form.
     plan: Plan = module.plan(experiment, lambda field: begun or field in by_hand)
     facts = json.loads(json.dumps(plan.facts))
     if begun:
@@ -103,12 +105,12 @@ def planned(
 
 
 def _check_same(workdir: Path, facts: dict[str, Any]) -> None:
-    """Raises ValueError where a workdir's dataset.json tells other facts, but for the folder."""
+    """Raises ValueError where a workdir's dataset.json tells other facts, but for `WORDS`."""
     try:
         old = json.loads((workdir / FILE).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{workdir / FILE} cannot be read ({error}); restore it.") from error
-    if changed := [k for k in facts if k != "folder" and facts[k] != old.get(k)]:
+    if changed := [k for k in facts if k not in WORDS and facts[k] != old.get(k)]:
         problem = f"{facts['folder']} is not what {workdir} was trained on: {', '.join(changed)}"
         raise ValueError(f"{problem} changed; undo that, or train in another --workdir.")
 
@@ -212,7 +214,9 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     why = f"a training class has {np.median(counts):g} pictures in the median; 2 to 4"
     each = settle("task.images_per_class", each, why)
     budget, need = _memory(), EMBEDDED * experiment.model.width * math.prod(size) * each
-    several = int(max(min(len(counts), 16, budget / need), 2)) // devices * devices or devices
+    most_classes = int(max(min(len(counts), 16, budget / need), 2))
+    fitting = (n for n in range(most_classes, 1, -1) if each * n % devices == 0)
+    several = next(fitting, devices)  # One more fault of a folder for so many devices.
     why = f"{each} pictures of {several} of the {len(counts)} training classes, 16 at most, and no"
     why += f" more than {_gib(budget)} hold ({_gib(need * several)} by estimate)"
     batch = settle("data.batch_size", each * several, why)

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import glob
 import importlib.util
+import inspect
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 
 HEARTBEAT = 15  # Seconds without a sign of life after which JAX takes a process for dead.
+REPORT = 24 * 3600  # Seconds that a report may take at most.
 LOST = 75  # Exit code: a process of the run is gone (EX_TEMPFAIL of sysexits.h: try again).
 FAULT = 70  # A child's exit code after its own traceback (EX_SOFTWARE); 1 is taken, see below.
 ABORTED = (1, LOST, -signal.SIGABRT)  # JAX 0.7's runtime ends a process by exit(1), later abort().
@@ -122,7 +124,11 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         where["process_id"] = args.process
     if os.environ[_CHILD] == "here":
         where["local_device_ids"] = [args.process]  # Of GPUs one each; CPUs are not counted so.
-    jax.distributed.initialize(**where, heartbeat_timeout_seconds=HEARTBEAT)
+    where["heartbeat_timeout_seconds"] = HEARTBEAT
+    # At the end the others wait for process 0, which writes the report. JAX 0.7 has no such limit.
+    if "shutdown_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
+        where["shutdown_timeout_seconds"] = REPORT
+    jax.distributed.initialize(**where)
     try:
         yield
     except Exception as error:
@@ -145,7 +151,7 @@ def leave(code: int) -> int:
 
         # With process 0 ends the coordinator, which aborts those who may have the same to say.
         time.sleep(0 if jax.process_index() else 3)
-        _exit(code)
+        _exit(FAULT if code == 1 else code)  # A sweep's or a check's 1 is no abortion.
     return code
 
 

@@ -12,9 +12,8 @@ import zoo
 
 def parser(more: Sequence[str]) -> argparse.ArgumentParser:
     further = f"further commands, each with its own --help: {', '.join(more)}" if more else None
-    p = argparse.ArgumentParser(
-        prog="python -m zoo", description="Uses a trained model.", epilog=further
-    )
+    words = {"description": "Uses a trained model.", "epilog": further}
+    p = argparse.ArgumentParser("python -m zoo", **words)
     p.add_argument("--version", action="version", version=zoo.__version__)
     commands = p.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -85,11 +84,10 @@ def verify(run, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(verdict))
         return
-    print(
-        f"{'same' if verdict['same'] else 'different'}: distance {verdict['distance']:.4g}, "
-        f"threshold {verdict['threshold']:.4g}; at it {100 * verdict['false_accept_rate']:.1f} % "
-        f"of the different pairs of the validation split pass for the same"
-    )
+    what, share = ("different", "same")[verdict["same"]], 100 * verdict["false_accept_rate"]
+    pair = f"{what}: distance {verdict['distance']:.4g}, threshold {verdict['threshold']:.4g}"
+    passing = f"{share:.1f} % of the different pairs of the validation split pass for the same"
+    print(f"{pair}; at it {passing}")
 
 
 def export(run, args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from zoo.data.builders import nearest
+from zoo.data.checks import nearest
 
 
 def parse_numbers(text: str, option: str) -> list[int]:

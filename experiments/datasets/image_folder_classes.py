@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import tensorflow_datasets as tfds
+
 from experiments.datasets._builders import LabelledBuilder, png
-from experiments.datasets._understood import looked
+from experiments.datasets._understood import RULES, looked
 from experiments.folders.classes import class_folders, has_masks
 from experiments.folders.splits import SPLITS, grouped, split_classes, split_pictures
 from zoo.data.images import read_image
@@ -64,6 +66,7 @@ class ImageFolderClasses(ClassFolders):
     with "class" their classes, in one split ("session[0-9]+").
     """
 
+    VERSION = tfds.core.Version(f"1.{RULES}.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with a folder of pictures a class as data.path."
     OPTIONS: Mapping = dict(
         split_by="class", channels=3, group="", validation_share=0.2, test_share=0.2

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow_datasets as tfds
 
 from experiments.datasets._builders import SegmentationBuilder, png
-from experiments.datasets._understood import understood
+from experiments.datasets._understood import RULES, understood
 from experiments.folders import layouts, meanings
 from experiments.folders.layouts import Pair
 from zoo.data.images import read_image
@@ -25,6 +26,7 @@ class ImageFolderMasks(SegmentationBuilder):
     one split ("patient[0-9]+"). The shares are to be expected where the folder gives no such split.
     """
 
+    VERSION = tfds.core.Version(f"1.{RULES}.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give one with pictures and masks as data.path."
     CLASS_NAMES, COLOURS = (), ()  # These and the next are set where a folder is given.
     MEAN, STD = (0.5,) * 3, (0.25,) * 3

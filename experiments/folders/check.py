@@ -49,7 +49,7 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
         seen |= {} if one is None else {masks[image]: one}
         if pixels is not None and one is not None:
             faults += _sizes(image, masks[image], pixels.shape[:2], one.size)
-    if masks:
+    if seen:
         splits = {mask: place[image][0] for image, mask in masks.items()}
         meaning = _tried(lambda _: understand(seen, find_table(root, [*splits])), root, faults)
         faults += _values(meaning, seen, splits) if meaning else []
@@ -117,6 +117,8 @@ def _values(meaning: Meaning, seen: Mapping[Path, Seen], splits: Mapping) -> lis
         for i, n in zip(meaning.own([*one.pixels], one.coloured), one.pixels.values(), strict=True):
             if i not in (-1, 255):
                 shown[i][mask] = n
+    if not shown:
+        return faults
     total = {i: sum(masks.values()) for i, masks in shown.items()}
     common, every = max(total, key=total.get), {splits[mask] for mask in seen}
     for mask in seen.keys() - {mask for i in shown if i != common for mask in shown[i]}:

@@ -4,7 +4,15 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.folders.layouts import SUFFIXES, Fault, find_pairs, natural, roles, split_of
+from experiments.folders.layouts import (
+    SUFFIXES,
+    Fault,
+    files_below,
+    find_pairs,
+    natural,
+    roles,
+    split_of,
+)
 
 
 class ClassFolders(NamedTuple):
@@ -31,8 +39,12 @@ def class_folders(root: Path) -> ClassFolders:
             continue
         for folder in filter(Path.is_dir, visible(top)) if within else (top,):
             held = [file for file in visible(folder) if _is_picture(file)]
-            deep = [f for f in folder.rglob("*") if f.parent != folder and _is_picture(f)]
-            files[split_of(top.name) * given, folder.name] = held
+            deep = [f for f in files_below(folder) if f.parent != folder and _is_picture(f)]
+            key = split_of(top.name) * given, folder.name
+            if key in files:
+                what = f"is {folder.name} of {key[0]}, as another folder is"
+                faults.append(Fault("class", folder, what, "move all its pictures into one"))
+            files[key] = files.get(key, []) + held
             if deep:
                 what = f"holds {len(deep)} picture(s) in folders within, as {deep[0]}"
                 remedy = "move them up to it, or make a class of each of these folders"
@@ -51,9 +63,7 @@ def class_folders(root: Path) -> ClassFolders:
             what, remedy = f"{what}, and it takes two to tell apart", "add another"
             faults.append(Fault("class", alone[0][0].parent, what, remedy))
     taken = {file for some in files.values() for file in some}
-    others = (f for f in root.rglob("*") if f.is_file() and f not in taken)
-    shown = (f for f in others if not any(p[0] == "." for p in f.relative_to(root).parts))
-    left = Counter(f.suffix.lower() for f in shown)
+    left = Counter(f.suffix.lower() for f in files_below(root) if f not in taken)
     named = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in sorted(left.items()))
     return ClassFolders(files, faults, f"left aside: {named}" if named else "")
 

@@ -5,11 +5,15 @@ images/train2017, trainannot, JPEGImages, labelsTr); where no folder is one of m
 the files' names do (NAME_mask.png). What folders say beyond that, a pair has in common.
 """
 
+import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from zoo.data.checks import explained
 
 Pair = tuple[Path, Path]  # The files of a picture and of its mask.
 Key = tuple[str, tuple[str, ...], str]  # Split, further folders and stem of one of them.
@@ -53,8 +57,8 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     if not (placed := _placed(root)):
         raise ValueError(f"{root} holds no pictures ({', '.join(SUFFIXES)}); give another folder.")
     # VOC's lists choose among the pictures.
-    lists = [(split_of(f.stem), f) for f in sorted(root.rglob("ImageSets/Segmentation/*.txt"))]
-    listed = {stem: s for s, file in lists if s for stem in file.read_text("utf-8").split()}
+    lists = [f for f in sorted(files_below(root)) if f.match("ImageSets/Segmentation/*.txt")]
+    listed = {stem: s for f in lists if (s := split_of(f.stem)) for stem in read_text(f).split()}
     (images, masks), faults = _sides(placed, listed)
     if not images or not masks:
         lacks, hint = (
@@ -66,7 +70,7 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     pairs = defaultdict(list)
     for key in filter(partner.get, images):
         pairs[key[0]].append((images[key], masks[partner[key]]))
-    there = {stem for *_, stem in images}
+    there = {file.stem for file in images.values()}
     alone = {root / n: "is listed, but not there" for n in listed if n not in there}
     for key in images.keys() - partner.keys():
         if key[0] in with_masks or not key[0]:  # A split without any mask is left out.
@@ -94,6 +98,12 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     return layout + aside, pairs, faults
 
 
+def read_text(file: Path) -> str:
+    """A small text file; ValueError that names it where it is none in UTF-8."""
+    with explained(f"{file} is no text in UTF-8", "save it as such", UnicodeDecodeError):
+        return file.read_text("utf-8-sig")
+
+
 def _named(folders: Collection[Path], root: Path) -> str:
     """Some folders in words."""
     names = sorted(f"{folder.relative_to(root)}/" for folder in folders)
@@ -113,7 +123,8 @@ def _sides(placed: Mapping, listed: Mapping[str, str]) -> tuple[list[dict[Key, P
         if role == "mask" and (city := _CITY.fullmatch(file.stem)) and city[1].lower() != kind:
             continue
         if role and (not listed or file.stem in listed):
-            key = listed.get(file.stem, split), rest, file.stem
+            stem = unicodedata.normalize("NFC", file.stem)  # macOS may write accents apart.
+            key = listed.get(file.stem, split), rest, stem
             other = sides[role].setdefault(key, file)
             if file is not other and file.parent == other.parent:
                 what = f"has the name of {other.name} beside it"
@@ -158,19 +169,28 @@ def split_of(folder: str) -> str:
     return next((split for start, split in starts.items() if word.startswith(start)), "")
 
 
-def natural(text: str) -> list:
+def natural(text: str) -> tuple[list, str]:
     """A key that sorts by the numbers within names: f9 before f10."""
-    parts = re.split(r"(\d+)", text)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)] + [text]
+    parts = re.split(r"(\d+)", text)  # Text and number in turn: like meets like.
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], text
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """All files at any depth; links to folders are followed, none twice, hidden ones left out."""
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        place = os.path.realpath(folder)
+        folders[:] = [] if place in seen else [name for name in folders if name[0] != "."]
+        yield from () if place in seen else (Path(folder, n) for n in names if n[0] != ".")
+        seen.add(place)
 
 
 def _placed(root: Path) -> dict[Path, tuple[str | None, str, tuple[str, ...]]]:
     """Role (image, mask or None), split and further folders of each picture not hidden."""
     placed = {}
-    for file in sorted(root.rglob("*"), key=lambda file: natural(str(file))):
+    for file in sorted(files_below(root), key=lambda file: natural(str(file))):
         parts, role, split, rest = file.relative_to(root).parts, None, "", []
-        hidden = any(part[0] == "." for part in parts)
-        if hidden or file.suffix.lower() not in SUFFIXES or file.is_dir():
+        if file.suffix.lower() not in SUFFIXES:
             continue
         for part in parts[:-1]:
             match = _FOLDER.fullmatch(letters := re.sub("[^a-z]", "", part.lower()))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from experiments.folders.layouts import read_text
 from zoo.data.images import read_image, read_mask
 
 MOST_COLOURS = 32  # That are taken for classes without a table.
@@ -117,9 +118,14 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
                 what = f"{path} shows {v} as #{rgb:06x}, another mask as #{palette[v]:06x}"
                 raise ValueError(f"{what}: palettes differ, so indices mean nothing; save as RGB.")
     if rows := read_table(table, coloured) if table else {}:
-        why, rule = f"{table.name} does not list it", f"by {table}"
+        why, rule = f"{table.name} does not list it", f"by {table.name}"
+        _check_palette(table, rows, {} if coloured else palette)
         void = {v for v, (name, _) in rows.items() if _VOID.fullmatch(name)}
         void |= {255} - rows.keys() if not coloured else set()
+        if sum(v in pixels for v in rows.keys() - void) < 2:
+            held = ", ".join(written(v, coloured) for v in sorted(pixels)[:8])
+            what = f"The masks hold {held}, fewer than two classes of {table}"
+            raise ValueError(f"{what}; list the values that they hold.")
     else:
         void: set[int] = set()
         why, rule = "an anti-aliased or compressed edge?", "by the values found"
@@ -148,6 +154,17 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
     return Meaning(names, colours, ids, coloured, rule, why)
 
 
+def _check_palette(table: Path, rows: Mapping, palette: Mapping[int, int]) -> None:
+    """Raises ValueError where the masks' own colours tell other ids than the table's rows."""
+    listed = {rgb: v for v, (_, rgb) in rows.items() if rgb is not None}
+    for v, rgb in palette.items():
+        if listed.get(rgb, v) != v:
+            name = rows[listed[rgb]][0]
+            what = f"{table} has {name!r} (#{rgb:06x}) in the place of {listed[rgb]}"
+            hint = "give rows of name,id,r,g,b with the ids of the palette"
+            raise ValueError(f"{what}, but the palette of the masks at {v}; {hint}.")
+
+
 def _check_void(seen: Mapping[Path, Seen], pixels: Mapping[int, int], others: list[int]) -> None:
     """Raises ValueError where 255 may be a class of some masks and not the void of all."""
     holding = {path: one.pixels for path, one in seen.items() if 255 in one.pixels}
@@ -171,9 +188,7 @@ def find_table(root: Path, masks: Collection[Path]) -> Path | None:
     folders = {root, *(f for mask in masks for f in mask.parents if f.is_relative_to(root))}
     files = [f for folder in sorted(folders) for f in sorted(folder.glob("*.*"))]
     found = (f for f in files if _TABLE.fullmatch(f.name))  # nnU-Net's dataset.json has labels.
-    return next(
-        (f for f in found if f.stem != "dataset" or '"labels"' in f.read_text("utf-8")), None
-    )
+    return next((f for f in found if f.stem != "dataset" or '"labels"' in read_text(f)), None)
 
 
 def read_table(path: Path, coloured: bool) -> dict[int, tuple[str, int | None]]:

@@ -48,6 +48,9 @@ def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, s
     for i, name in enumerate(names if pattern else ()):
         if match := re.search(pattern, name):
             together = [*together, (by_finding.setdefault(match[0], i), i)]
+    if pattern and not by_finding:
+        where = f"no path in the folder, such as {names[0]}"
+        raise ValueError(f"group={pattern!r} is found in {where}; give one that is, or none.")
     rows, columns = np.array([*together], int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=2 * (len(names),))
     _, first, group = np.unique(

@@ -56,11 +56,18 @@ Neighbour = create_model("Neighbour", __base__=Verdict, index=int, path=str)  # 
 
 
 def serve(run: Trained, *, gallery: File | None, host: str, port: int) -> None:
-    """Serves until Ctrl-C. Raises OSError where the port is taken, ValueError as `application`."""
+    """Serves until Ctrl-C. OSError where the port is taken, ValueError for none, and as below."""
+    if not 0 <= port < 2**16:
+        raise ValueError(f"--port must be in 0..65535, 0 for a free one; got {port}.")
     config = uvicorn.Config(application(run, gallery, names(host)), log_level="warning")
     server = uvicorn.Server(config)
-    with socket.create_server((host, port)) as listener, contextlib.suppress(KeyboardInterrupt):
-        at = f"http://{host}:{listener.getsockname()[1]}"
+    six = ":" in host
+    family = socket.AF_INET6 if six else socket.AF_INET
+    with (
+        socket.create_server((host, port), family=family) as listener,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        at = f"http://{f'[{host}]' if six else host}:{listener.getsockname()[1]}"
         print(f"{run.name}, step {run.step}: {at}, API {at}/openapi.json; Ctrl-C stops", flush=True)
         server.run(sockets=[listener])
 

@@ -96,8 +96,3 @@ def test_depends_on_seed_and_number_alone():
 def test_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         plan_of(**change)
-
-
-def test_has_no_place_before_the_first():
-    with pytest.raises(IndexError, match="from 0; got -1"):
-        plan_of()[-1]

@@ -250,10 +250,9 @@ def test_resize_image_keeps_the_dtype_and_the_channels(channels):
 
 
 def test_preprocess_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="a mean and a std for each"):
-        Preprocess(3, (0.5,), (0.5,))
-    with pytest.raises(ValueError, match="above 0"):
-        Preprocess(1, (0.5,), (0.0,))
+    for wrong in ((0.5,), (0.3,) * 3), ((0.5,) * 3, (0.3, 0.0, 0.3)), ((0.5,) * 3, (0.3, 0.3)):
+        with pytest.raises(ValueError, match="data.std must be 3 numbers each, std > 0; got"):
+            Preprocess(3, *wrong)
     with pytest.raises(ValueError, match="at least 1x1"):
         Preprocess(1, (0.5,), (0.5,), (0, 4))
     for wrong in (RGB, GREY):

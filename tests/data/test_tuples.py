@@ -7,7 +7,7 @@ from zoo.data.augment import Augment
 from zoo.data.batches import iterate
 from zoo.data.config import Data
 from zoo.data.images import Preprocess
-from zoo.data.tuples import MoreClasses, picture_batches, tuple_batches
+from zoo.data.tuples import Turned, picture_batches, tuple_batches
 
 INFO = types.SimpleNamespace(name="pictures", ignore_label=255)
 
@@ -74,7 +74,7 @@ def test_two_processes_share_the_batch_of_one():
 def test_turned_and_mirrored_pictures_are_new_classes():
     source = Pictures(5)
     source[1]["image"] = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
-    turned = MoreClasses(source, turns=True, pictures=False)
+    turned = Turned(source)
     assert len(turned) == 40 and len(np.unique(turned.labels)) == 24
     seen = set()
     for position in range(8):
@@ -88,13 +88,6 @@ def test_turned_and_mirrored_pictures_are_new_classes():
     assert len(seen) == 8
     with pytest.raises(IndexError):
         turned[40]
-
-
-@pytest.mark.parametrize("turns", [False, True])
-def test_each_picture_is_a_class(turns):
-    single = MoreClasses(Pictures(5), turns=turns, pictures=True)
-    assert len(single) == len(np.unique(single.labels)) == (40 if turns else 5)
-    assert [e["name"] for e in single][:5] == [f"p{i}" for i in range(5)]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

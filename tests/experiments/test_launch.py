@@ -83,6 +83,15 @@ def test_overfit_judges(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_overfit_learns_triplets_that_were_mined(tmp_path, capsys):
+    """Of pictures that are all the same one the loss would be the margin for ever."""
+    command = ["triplet_offline_digits", "--workdir", str(tmp_path / "run"), "--overfit=16"]
+    assert launch.main(command) == 0
+    assert "goes to zero on 16 example(s)" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
 BAD = {
     "an unknown experiment": (["quikstart"], "did you mean quickstart?"),
     "an unknown field": (["--set=model.widht=4"], "width"),

@@ -215,3 +215,27 @@ def test_from_a_folder_to_a_resumed_run(folder, tmp_path, capsys):
     assert launch.main(["segment_folder", "--workdir", str(tmp_path / "run"), "--set=steps=4"]) == 0
     assert "from step 3 of 4" in "".join(capsys.readouterr())
     assert {f: f.read_bytes() for f in folder.rglob("*.png")} == before
+
+
+def test_an_option_by_its_short_name_is_planned_around(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.jax, "device_count", lambda: 1)
+    experiment, files, lines = made(embed_folder, classes(tmp_path, 30), "data.split_by=example")
+    assert experiment.data.options["split_by"] == "example"
+    assert not any("split_by" in line for line in lines)
+    train = json.loads(files["dataset.json"])["splits"]["train"]
+    assert len({name.split("/")[0] for name in train}) == 30
+
+
+def test_what_changes_in_words_alone_does_not_hinder_a_run(tmp_path):
+    workdir, root = tmp_path / "run", classes(tmp_path / "own", 3)
+    first, files, _ = made(embed_folder, root, workdir=workdir)
+    config.write_experiment(workdir, "embed_folder", first, Info("own", 3, ("a", "b", "c")))
+    (workdir / "dataset.json").write_bytes(files["dataset.json"])
+    (root / "Thumbs.db").write_bytes(b"x")
+    assert made(embed_folder, root, workdir=workdir)[0] == first
+
+
+def test_a_batch_of_classes_falls_on_the_devices(tmp_path):
+    """conftest gives 8: of five classes four of four pictures do, eight would be too many."""
+    experiment, _, _ = made(embed_folder, classes(tmp_path, 5))
+    assert (experiment.task.images_per_class, experiment.data.batch_size) == (4, 16)

@@ -116,6 +116,17 @@ def test_an_abort_is_told_as_a_lost_peer(monkeypatch, capfd):
         assert "Process 0 of 2 lost another one" in capfd.readouterr().err
 
 
+def test_a_child_s_own_1_is_no_abort(monkeypatch):
+    """As of a sweep with a run that failed: the parent would tell of a lost process."""
+    monkeypatch.setenv(processes._CHILD, "here")
+    monkeypatch.setattr(processes, "_exit", lambda code: ended.append(code))
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: None)
+    ended = []
+    for code in (1, 2, processes.LOST):
+        processes.leave(code)
+    assert ended == [processes.FAULT, 2, processes.LOST] and processes.leave(0) == 0
+
+
 def test_what_children_say_has_their_number(monkeypatch, capfd):
     code, _ = started(monkeypatch, "raise SystemExit(0)", "print('ah'); raise SystemExit(2)")
     assert code == 2
@@ -200,7 +211,8 @@ def test_a_dead_peer_is_noticed_and_a_relaunch_goes_on(tmp_path):
     assert step == other == steps
     for name, array in want.items():
         difference = np.abs(np.subtract(got[name], array, dtype=np.float64)).max()
-        assert difference <= 1e-5 * np.abs(array).max(), name
+        # After a few steps a shift of batch norm is 1e-4, a sum of what nearly cancels.
+        assert difference <= 1e-5 * np.abs(array).max() + 1e-8, name
 
 
 @pytest.mark.slow

@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import json
 import pathlib
@@ -20,6 +21,7 @@ def load(name):
     return module
 
 
+embedding = importlib.import_module("zoo.infer.embed")  # `zoo.infer.embed` is the function.
 embedded, trained = load("embedded"), load("trained")
 PREPROCESS = Preprocess(1, (0.5,), (0.25,))
 
@@ -77,6 +79,28 @@ def test_an_encoder_of_one_size_is_loaded_with_it(tmp_path, size):
     got = embed(run.model, run.variables, pictures, preprocess=run.preprocess)
     want = model.apply(variables, np.stack([PREPROCESS(x) for x in pictures]))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_picture_of_another_size_than_the_encoders_is_refused(tmp_path):
+    model = AlignedEncoder(features=4, widths=(2,))
+    embedded.write(tmp_path / "run", model=model, size=None)
+    run = load_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"AlignedEncoder cannot embed pictures of \(9, 8\)"):
+        embed(run.model, run.variables, images(1, (9, 8)), preprocess=run.preprocess)
+
+
+def test_large_pictures_are_few_in_a_call(run, monkeypatch):
+    """64 of 33 million pixels would be 8 GiB of input alone."""
+    monkeypatch.setattr(embedding, "PIXELS", 200)
+    rows = []
+    monkeypatch.setattr(
+        embedding, "_program", lambda model: lambda v, x: rows.append(len(x)) or model.apply(v, x)
+    )
+    mixed = [*images(7, (8, 8)), *images(2, (20, 20))]
+    got = embed(run.model, run.variables, mixed, preprocess=PREPROCESS)
+    assert rows == [3, 3, 3, 1, 1]
+    want = [run.model.apply(run.variables, PREPROCESS(image)[None])[0] for image in mixed]
+    np.testing.assert_allclose(got, np.stack(want), rtol=1e-5, atol=1e-6)
 
 
 def test_a_checkpoint_of_another_size_is_refused(tmp_path):

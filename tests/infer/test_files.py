@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from zoo.data.images import read_image, read_mask, write_rgb
 from zoo.infer import load_run, predict, predict_files
@@ -31,6 +32,23 @@ def test_files_hold_what_predict_gives(run, tmp_path):
     want = predict(run.model, run.variables, read_image(path, 3), preprocess=run.preprocess)
     np.testing.assert_array_equal(read_mask(ids), want)
     assert read_image(tmp_path / "out" / "a_overlay.png", 3).shape == (9, 11, 3)
+
+
+def test_a_file_that_is_no_prediction_is_not_replaced(run, tmp_path):
+    """As where the folder of true masks is given for `out`; an earlier prediction is."""
+    (tmp_path / "in").mkdir()
+    write_rgb(tmp_path / "in" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "in" / "notes.pdf").write_bytes(b"%PDF-1.4")  # Which Pillow writes, but not reads.
+    list(predict_files(run, [tmp_path / "in"], tmp_path / "out"))
+    list(predict_files(run, [tmp_path / "in"], tmp_path / "out"))
+    for name in ("a.png", "a_overlay.png"):
+        for mine in (Image.new("L", (4, 4)), Image.new("P", (4, 4))):
+            mine.save(tmp_path / "out" / name)
+            before = (tmp_path / "out" / name).read_bytes()
+            with pytest.raises(ValueError, match=f"{name} is there, and no prediction"):
+                predict_files(run, [tmp_path / "in"], tmp_path / "out")
+            assert (tmp_path / "out" / name).read_bytes() == before
+        (tmp_path / "out" / name).unlink()
 
 
 def test_one_bad_picture_stops_all_before_a_file_is_written(run, tmp_path):

@@ -56,6 +56,17 @@ def test_averages_and_batch_statistics_are_loaded(tmp_path):
     same(variables["batch_stats"], trained.variables(model, 1)["batch_stats"])
 
 
+def test_an_export_within_a_workdir_does_not_stand_for_it(tmp_path):
+    trained.write(tmp_path)
+    run = load_run(tmp_path)
+    zoo.export(run, tmp_path / "m.safetensors", format="safetensors")
+    assert load_run(tmp_path, which="latest").step == 2
+    assert load_run(tmp_path / "m.safetensors").step == 1
+    shutil.copy(tmp_path / "m.safetensors", tmp_path / "first.safetensors")
+    with pytest.raises(ValueError, match="it belongs to m.safetensors, not to first.safetensors"):
+        load_run(tmp_path / "first.safetensors")
+
+
 def test_what_cannot_be_loaded_is_named(workdir, tmp_path):
     with pytest.raises(ValueError, match="nowhere is no workdir"):
         load(tmp_path / "nowhere")

@@ -290,7 +290,7 @@ def test_matches_pytorch_metric_learning(peer, name):
         ({"labels": np.array([0, 1, 2**40])}, "must fit int32; got 0 to 1099511627776"),
         ({"margin": -0.1}, "margin must be >= 0 and finite; got -0.1"),
         ({"margin": np.nan}, "margin must be >= 0 and finite; got nan"),
-        ({"valid": np.ones(2, bool)}, r"one a label, \(3,\); got bool \(2,\)"),
+        ({"valid": np.ones(2, bool)}, r"one a row, \(3,\); got bool \(2,\)"),
     ],
 )
 @each_loss

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from zoo.losses import batch_all_triplet
 from zoo.losses.masks import negative_mask, num_triplets, positive_mask, triplet_mask
 
 LOW, HIGH = np.iinfo(np.int32).min, np.iinfo(np.int32).max
@@ -52,7 +53,7 @@ def test_num_triplets_is_the_formula(p, k):
         (np.zeros((3, 1), np.int32), None, r"got int32 \(3, 1\)"),
         (np.array([0, 2**31]), None, "fit int32; got 0 to 2147483648: renumber"),
         (np.array([-(2**31) - 1, 0]), None, "fit int32; got -2147483649 to 0"),
-        (np.zeros(3, np.int32), np.ones(4, bool), r"one a label, \(3,\); got bool \(4,\)"),
+        (np.zeros(3, np.int32), np.ones(4, bool), r"one a row, \(3,\); got bool \(4,\)"),
         (np.zeros(3, np.int32), np.ones(3), "valid must be bool"),
     ],
 )
@@ -60,6 +61,24 @@ def test_refuses(labels, valid, message):
     for mask in (positive_mask, negative_mask, triplet_mask, num_triplets):
         with pytest.raises(ValueError, match=message):
             mask(labels, valid=valid)
+
+
+@pytest.mark.parametrize(
+    ("anchors", "message"),
+    [
+        (np.array([0, -1]), r"rows, 0\.\.2; got -1 to 0"),
+        (np.array([3]), r"rows, 0\.\.2; got 3 to 3"),
+        (np.array([[0]]), r"integers \[a\]; got int64 \(1, 1\)"),
+        (np.array([0.0]), r"integers \[a\]; got float64"),
+    ],
+)
+def test_refuses_anchors_that_are_no_rows(anchors, message):
+    labels, points = np.array([0, 1, 0]), np.eye(3, dtype=np.float32)
+    for mask in (positive_mask, negative_mask, triplet_mask, num_triplets):
+        with pytest.raises(ValueError, match=message):
+            mask(labels, anchors=anchors)
+    with pytest.raises(ValueError, match=message):
+        batch_all_triplet(points, labels, margin=0.2, anchors=anchors)
 
 
 def test_int64_labels_within_int32_are_taken():

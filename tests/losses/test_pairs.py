@@ -183,10 +183,11 @@ def test_bfloat16_is_summed_in_float32():
         (lambda x, y, s: contrastive(x, y, s, margin=-0.5), r"margin >= 0, a distance; got -0.5"),
         (lambda x, y, s: contrastive(x, y, s, margin=np.nan), "got nan"),
         (lambda x, y, s: contrastive(x, y, s[:5]), r"one a pair, \(6,\); got \(5,\)"),
-        (lambda x, y, s: contrastive(x, y, s, valid=s[:5]), r"got \(6,\), \(5,\)"),
+        (lambda x, y, s: contrastive(x, y, s, valid=s[:5]), r"one a row, \(6,\); got bool \(5,\)"),
+        (lambda x, y, s: contrastive(x, y, s, valid=0.3 * s), "valid must be bool.*got float64"),
         (lambda x, y, s: contrastive(x, y, s * 0.9), "bool, not float64: pass `same > 0.5`"),
         (lambda x, y, s: pair_cross_entropy(x, s), r"logits \[b\], one a pair; got \(6, 4\)"),
-        (lambda x, y, s: pair_cross_entropy(x[:, 0], s[:5]), r"got \(5,\), \(6,\)"),
+        (lambda x, y, s: pair_cross_entropy(x[:, 0], s[:5]), r"one a pair, \(6,\); got \(5,\)"),
     ],
 )
 def test_refuses(call, message):

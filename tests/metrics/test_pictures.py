@@ -92,6 +92,13 @@ def test_bad_boundary_input_is_refused():
         boundary_scores(np.zeros((2, 3), int), np.zeros((3, 2), int), 2, VOID, 0.1)
     with pytest.raises(ValueError, match="Two \\[h, w\\] of one size"):
         membrane_scores(np.zeros((1, 2, 3), int), np.zeros((1, 2, 3), int), 1, VOID)
+    right, wrong = np.zeros((2, 3), int), np.array([[0, 1, 7], [0, 0, -1]])
+    for name, pair in (("prediction", (wrong, right)), ("label", (right, wrong))):
+        with pytest.raises(ValueError, match=rf"{name} must be in 0\.\.2 or 255.*got -1, 7"):
+            boundary_scores(*pair, 3, VOID, 0.1)
+    for tolerance in (0, -1, np.nan):
+        with pytest.raises(ValueError, match=f"of the diagonal, > 0; got {tolerance}"):
+            boundary_scores(right, right, 3, VOID, tolerance)
 
 
 # Rand and information.

@@ -211,6 +211,63 @@ def test_fields_of_the_encoder_within_are_set():
     assert verifier.encoder.axis_name == "devices" and SMALL.axis_name is None
 
 
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (
+            SiameseEncoder(dropout_rate=1.5),
+            r"SiameseEncoder.dropout_rate must be in \[0, 1\); got 1.5",
+        ),
+        (SiameseEncoder(dtype="float16"), "SiameseEncoder.dtype must be one of float32, bfloat16"),
+        (SiameseEncoder(width=0), "SiameseEncoder.width must be at least 1; got 0"),
+        (ResidualEncoder(blocks=0), "ResidualEncoder.blocks must be at least 1; got 0"),
+        (ResidualEncoder(depth=0), "ResidualEncoder.depth must be at least 1; got 0"),
+        (
+            AlignedEncoder(shrunk=(0,), orientations=4),
+            "AlignedEncoder.shrunk must be one number or",
+        ),
+    ],
+)
+def test_impossible_fields_are_named(encoder, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_aligned_encoder_is_the_one_of_torch(train):
+    """Its stages, the order in which what is left is laid out, and batch norm of rows near one."""
+    torch = pytest.importorskip("torch")
+    x, encoder = images(6, 9, 7, 3), AlignedEncoder(5, (4, 6), dropout_rate=0.0, normalize=False)
+    variables = initialised(encoder, x)
+    params, stats = variables["params"], variables["batch_stats"]["BatchNorm_0"]
+    y = torch.tensor(x).double().permute(0, 3, 1, 2)
+    for i in range(2):
+        conv = {k: torch.tensor(np.asarray(v)).double() for k, v in params[f"Conv_{i}"].items()}
+        kernel = conv["kernel"].permute(3, 2, 0, 1)
+        y = torch.relu(torch.nn.functional.conv2d(y, kernel, conv["bias"], padding=1))
+        y = torch.nn.functional.max_pool2d(y, 2, ceil_mode=True)
+    y = (
+        y.permute(0, 2, 3, 1).reshape(6, -1)
+        @ torch.tensor(np.asarray(params["Dense_0"]["kernel"])).double()
+    )
+    running = [torch.tensor(np.asarray(stats[name])).double() for name in ("mean", "var")]
+    want = torch.nn.functional.batch_norm(y, *running, training=train)
+    got = encoder.apply(variables, x, train=train, mutable=["batch_stats"])[0]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_embeddings_that_crowd_together_are_normalised_as_others():
+    """As they do where a training collapses: the mean square less the squared mean has no digit."""
+    encoder = AlignedEncoder(1, (), dropout_rate=0.0, normalize=False)
+    x = (100 + images(64, 1, 1, 1) / 100).astype(np.float32)
+    variables = jax.tree.map(jnp.ones_like, encoder.init(jax.random.key(0), x))
+    got = encoder.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+    wide = np.float64(x.ravel())
+    np.testing.assert_allclose(
+        got[:, 0], (wide - wide.mean()) / np.sqrt(wide.var() + 1e-5), atol=2e-2
+    )
+
+
 def test_bad_input_is_named():
     x = jnp.zeros((1, 8, 8, 1))
     with pytest.raises(ValueError, match=r"in \('euclidean', 'absolute'\); got 'cosine'"):

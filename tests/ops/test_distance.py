@@ -63,7 +63,13 @@ def test_bfloat16_is_computed_in_float32_and_vmap_maps():
     np.testing.assert_allclose(got, ((exact[:, :, None] - exact[:, None]) ** 2).sum(-1), rtol=2e-6)
 
 
-@pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((3,), (2, 3)), ((2, 3), (1, 2, 3))])
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((3,), (2, 3)), ((2, 3), (1, 2, 3)),
+                                    ((2, 3), (0, 3)), ((2, 0), (2, 0))])  # fmt: skip
 def test_refuses(shapes):
-    with pytest.raises(ValueError, match=r"needs x \[n, d\] and y \[m, d\]; got"):
+    with pytest.raises(ValueError, match=r"x \[n, d\] and y \[m, d\], m, d > 0, are needed; got"):
         pairwise_squared_distance(*map(np.zeros, shapes))
+
+
+def test_refuses_integers_which_float32_may_round():
+    with pytest.raises(ValueError, match=r"needed; got int64 \(1, 1\) and int64 \(1, 1\)"):
+        pairwise_squared_distance(np.array([[2**24 + 1]]), np.array([[2**24]]))

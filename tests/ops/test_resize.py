@@ -53,3 +53,5 @@ def test_gives_float32_and_refuses_impossible_sizes():
     for size, rows in (((0, 4), None), ((4, 4), (2, 5)), ((4, 4), (3, 2))):
         with pytest.raises(ValueError, match="rows within it"):
             resize_logits(x, size, rows=rows)
+    with pytest.raises(ValueError, match=r"logits \[b, h, w, k\].*got \(2, 2, 3\)"):
+        resize_logits(x[0], (4, 4))

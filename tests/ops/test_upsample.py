@@ -184,6 +184,11 @@ def test_conv_transpose_maps_and_keeps_the_dtype():
         ({"dilation": (1, 0)}, r"dilation must be .* at least 1; got \(1, 0\)"),
         ({"padding": 9}, "padding 9 leaves -9 of 9 px; take less"),
         ({"padding": "same"}, '"SAME", "VALID" or numbers; got \'same\''),
+        ({"x": np.zeros((1, 4, 4, 2), int)}, "takes floats; got int64 and float64"),
+        (
+            {"x": np.zeros((1, 1, 1, 2)), "kernel": np.zeros((2, 2, 2, 2)), "output_padding": 0},
+            "output_padding 0 leaves no pixel of 1; take more",
+        ),
         ({"kernel": np.zeros((3, 3, 2, 4))}, r"takes \[b, h, w, c\] and \[kh, kw, out, c\]; got"),
     ],
 )

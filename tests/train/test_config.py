@@ -84,13 +84,13 @@ def test_what_json_cannot_give_back_is_refused_by_name():
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda v: v.update(stepz=1), "stepz: no such field; did you mean steps"),
+        (lambda v: v.update(stepz=1), "stepz: no such field .nearest: steps"),
         (lambda v: v.pop("steps"), "steps: missing; expected int"),
         (lambda v: v.update(steps="3"), "steps: expected int, got '3'"),
         (lambda v: v.update(steps=True), "steps: expected int, got True"),
         (
             lambda v: v["optimizer"].update(name="adm"),
-            "expected one of sgd, .*did you mean adam",
+            "expected one of sgd, .*nearest: adam",
         ),
         (lambda v: v["data"].update(crop=[3]), r"data.crop: expected \(int, int\) or none"),
         (lambda v: v["model"].update(parent=None), "model.parent: no such field"),
@@ -127,7 +127,7 @@ def test_an_experiment_without_sense_is_refused(field, value, message):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("name", "adamm", "did you mean adam or adamw"),
+        ("name", "adamm", "nearest: adam or adamw"),
         ("schedule", "cosin", "expected one of constant, cosine"),
         ("learning_rate", -0.1, "optimizer.learning_rate must be at least 0; got -0.1"),
         ("learning_rate", float("nan"), "Optimizer.learning_rate: expected float, got nan"),
@@ -176,6 +176,15 @@ def test_resuming_may_change_only_what_the_design_lists(tmp_path):
         assert words in str(error.value)
     with pytest.raises(ValueError, match="holds the experiment 'mine', not 'yours'"):
         config.check_same(tmp_path, "yours", old)
+
+
+@pytest.mark.parametrize("file", ["dataset.json", "metrics.jsonl", "report.html"])
+def test_a_folder_whose_files_a_run_would_replace_is_no_workdir(tmp_path, file):
+    (tmp_path / "anything.txt").touch()
+    config.check_same(tmp_path, "mine", experiment())
+    (tmp_path / file).touch()
+    with pytest.raises(ValueError, match=f"holds a {file} but no experiment.json.*--workdir"):
+        config.check_same(tmp_path, "mine", experiment())
 
 
 def test_evaluating_needs_only_what_the_parameters_fit(tmp_path):

@@ -35,6 +35,7 @@ def test_values_become_their_type(value, hint, want):
         (True, int, "x: expected int, got True"),
         (1.5, int, "x: expected int, got 1.5"),
         (float("nan"), float, "x: expected float, got nan"),
+        (10**400, float, "x: expected float, got 1000"),
         ((1,), tuple[int, int], r"x: expected \(int, int\), got \(1,\)"),
         ("c", Literal["a", "b"], "x: expected one of a, b, got 'c'"),
     ],

@@ -82,9 +82,10 @@ def test_a_resume_drops_a_half_line_and_what_lies_after_its_step(tmp_path):
     steps = [(r["step"], r["split"], r.get("loss")) for r in records(tmp_path)]
     assert steps == [(2, "train", 1.0), (4, "train", 1.0), (4, "test", None), (6, "train", 2.0)]
     assert [p.name for p in tmp_path.glob("*.tmp")] == []
-    with open_log(tmp_path, start=0):
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with open_log(tmp_path, start=0):  # Of a run whose checkpoints somebody took away.
         pass
-    assert records(tmp_path) == []
+    assert records(tmp_path) == [] and (tmp_path / "metrics.jsonl.old").read_bytes() == before
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[1]", '{"step": 1}', '{"step": "1", "split": "a"}'])

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,16 +281,15 @@ def test_early_stopping_survives_a_relaunch(tmp_path):
 
 @pytest.mark.slow
 def test_init_from_starts_from_another_run(finished, tmp_path, capsys):
-    config = experiment(
-        init_from=str(finished[0]), steps=1, optimizer=Optimizer(name="sgd", learning_rate=0.0)
-    )
-    loop.train("small", config, tmp_path, Layout())
-    np.testing.assert_array_equal(
-        arrays(tmp_path)[1]["params/" + "head/kernel"],
-        dict(_best(finished[0]))["head/kernel"],
-    )
+    source, workdir = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(finished[0], source)
+    config = experiment(init_from=str(source), steps=1, optimizer=Optimizer("sgd", 0.0))
+    loop.train("small", config, workdir, Layout())
+    got, want = arrays(workdir)[1]["params/head/kernel"], dict(_best(source))["head/kernel"]
+    np.testing.assert_array_equal(got, want)
     assert "Starting from" in capsys.readouterr().out
-    loop.train("small", config, tmp_path, Layout())  # Resumed: it starts from itself.
+    source.rename(tmp_path / "moved")
+    loop.train("small", config, workdir, Layout())  # Resumed: it starts from itself.
     assert "Starting from" not in capsys.readouterr().out
 
 

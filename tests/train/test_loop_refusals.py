@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
 import re
 
@@ -73,6 +74,27 @@ def test_what_cannot_be_scored_is_not_trained(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_evaluate_sees_pictures_as_training_did_and_refuses_other_classes(tmp_path):
+    """`data.path` may name another folder, with a mean and classes of its own."""
+    small = experiment(model=UNet(num_classes=11, width=2, depth=1), steps=1)
+    own = loop.train("small", small, tmp_path, Layout())["loss"]
+    file = tmp_path / "experiment.json"
+    said = json.loads(file.read_text())
+    said["info"]["mean"] = [0.9, 0.1, 0.5]
+    file.write_text(json.dumps(said))
+    by_hand = dataclasses.replace(small.data, mean=(0.9, 0.1, 0.5))
+    got = loop.evaluate(small, tmp_path, Layout())["loss"]
+    assert got != own
+    want = loop.evaluate(dataclasses.replace(small, data=by_hand), tmp_path, Layout())["loss"]
+    assert got == want
+    said["info"]["class_names"][2:4] = "three", "two"
+    file.write_text(json.dumps(said))
+    with pytest.raises(
+        ValueError, match=r"trained on the classes .*three, two.*another data\.path"
+    ):
+        loop.evaluate(small, tmp_path, Layout())
+
+
 def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path, monkeypatch):
     small = experiment(model=UNet(num_classes=11, width=2, depth=1), steps=1)
     loop.train("small", small, tmp_path, Layout())
@@ -87,7 +109,7 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path, monkeypatch):
 
 def test_a_file_in_the_way_of_checkpoints_is_one_line(tmp_path):
     (tmp_path / "checkpoints").write_text("mine")
-    (tmp_path / "metrics.jsonl").write_text("mine")
+    (tmp_path / "anything.txt").write_text("mine")
     before = content(tmp_path)
     words = r"The checkpoints in .*checkpoints cannot be written .*another --workdir"
     with pytest.raises(ValueError, match=words):

@@ -28,8 +28,6 @@ class Plan:
         self._deck = functools.lru_cache(maxsize=2 * len(usable))(self._shuffled)
 
     def __getitem__(self, n: int) -> np.ndarray:
-        if n < 0:
-            raise IndexError(f"Batches are numbered from 0; got {n}.")
         epoch, place = divmod(int(n), self.batches_per_epoch)
         order, first = self._order(epoch), place * self._p
         slots = range(first, first + self._p)

@@ -5,7 +5,6 @@ what is missing is said before anything is downloaded, as far as it can be known
 """
 
 import colorsys
-import difflib
 import importlib.util
 import inspect
 import socket
@@ -17,7 +16,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from zoo.data.checks import explained
+from zoo.data.checks import explained, nearest
 from zoo.data.info import Info
 from zoo.data.prepare import Builder, quiet
 
@@ -110,12 +109,6 @@ def read_info(builder, *, image: str, label: str, num_classes: int | None) -> In
     colours = tuple(tuple(round(255 * v) for v in hue) for hue in hues)
     c = 1 if features[image].shape[-1] == 1 else 3
     return Info(name, k, names, colours, channels=c, mean=(0.5,) * c, std=(0.25,) * c)
-
-
-def nearest(word: str, words: Sequence[str]) -> str:
-    """For a message about a misspelt word: " (nearest: a or b)", empty where none is near."""
-    near = difflib.get_close_matches(word, words)
-    return f" (nearest: {' or '.join(near)})" if near else ""
 
 
 def check_known(problem: str, word: str, words: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Bad input becomes a ValueError that names the culprit, the value and the way out."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -14,6 +15,12 @@ def explained(
         yield
     except errors as error:
         raise ValueError(f"{problem} ({' '.join(str(error).split())}); {hint}.") from error
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """For a message about a misspelt word: " (nearest: a or b)", empty where none is near."""
+    near = difflib.get_close_matches(word, words)
+    return f" (nearest: {' or '.join(near)})" if near else ""
 
 
 def require(

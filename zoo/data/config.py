@@ -45,12 +45,8 @@ class Data:
         check(("score_at",), "source or input", lambda v: v in ("source", "input"))
 
     def normalised(self, info: Info) -> Info:
-        """With the `mean` and `std` that are given; ValueError where they are not one a channel."""
-        mean, std = self.mean or info.mean, self.std or info.std
-        if not len(mean) == len(std) == info.channels or min(std) <= 0:
-            wanted = f"{info.channels} numbers each, std > 0"
-            raise ValueError(f"data.mean and data.std must be {wanted}; got {mean} and {std}.")
-        return dataclasses.replace(info, mean=mean, std=std)
+        """With the `mean` and `std` that are given."""
+        return dataclasses.replace(info, mean=self.mean or info.mean, std=self.std or info.std)
 
     def opening(self) -> dict:
         """The keyword arguments that `open_source` and `open_labelled` share."""

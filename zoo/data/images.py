@@ -4,6 +4,7 @@ Training, evaluation and prediction all read through `read_image` and prepare th
 so a picture means the same numbers everywhere. NumPy, Pillow and OpenCV only.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -14,11 +15,12 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 File = str | os.PathLike
 Colours = Sequence[Sequence[int]]
 VOID_COLOUR = (224, 224, 192)  # Pascal VOC's, which no palette here uses for a class.
+_WRITER = "vision-zoo"  # The text "Software" of PNG files written here.
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 # Pillow scales 2- and 4-bit grey to 0..255 when it decodes; in a mask that would change the ids.
 _GREY_SCALE = {"L;2": 85, "L;4": 17}
@@ -113,8 +115,8 @@ class Preprocess:
 
     def __post_init__(self):
         if not len(self.mean) == len(self.std) == self.channels or min(self.std) <= 0:
-            problem = f"Preprocess for {self.channels} channels needs a mean and a std for each"
-            raise ValueError(f"{problem}, the std above 0; got {self.mean} and {self.std}.")
+            wanted = f"data.mean and data.std must be {self.channels} numbers each, std > 0"
+            raise ValueError(f"{wanted}; got {self.mean} and {self.std}.")
         if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
             raise ValueError(f"Preprocess needs a size (h, w) of at least 1x1; got {self.size}.")
 
@@ -158,8 +160,7 @@ def overlay(image: np.ndarray, ids: np.ndarray, colours: Colours, ignore_label: 
 
 def write_ids(path: File, ids: np.ndarray, colours: Colours, ignore_label: int) -> None:
     """Writes class ids [h, w] as a palette PNG: `read_mask` gives them back, a viewer colours."""
-    image = ids_image(ids, colours, ignore_label)
-    write_atomically(path, lambda file: image.save(file, "PNG"))
+    _write_png(path, ids_image(ids, colours, ignore_label))
 
 
 def ids_image(ids: np.ndarray, colours: Colours, ignore_label: int) -> Image.Image:
@@ -172,8 +173,21 @@ def ids_image(ids: np.ndarray, colours: Colours, ignore_label: int) -> Image.Ima
 
 def write_rgb(path: File, rgb: np.ndarray) -> None:
     """Writes a picture [h, w, 3] uint8 as PNG."""
-    image = Image.fromarray(np.ascontiguousarray(rgb))
-    write_atomically(path, lambda file: image.save(file, "PNG"))
+    _write_png(path, Image.fromarray(np.ascontiguousarray(rgb)))
+
+
+def _write_png(path: File, image: Image.Image) -> None:
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", _WRITER)
+    write_atomically(path, lambda file: image.save(file, "PNG", pnginfo=mark))
+
+
+def is_written(path: File) -> bool:
+    """Whether a file is one that `write_ids` or `write_rgb` wrote."""
+    with contextlib.suppress(OSError, ValueError, Image.DecompressionBombError):
+        with Image.open(path) as image:
+            return image.info.get("Software") == _WRITER
+    return False
 
 
 def write_atomically(path: File, write: Callable[[BinaryIO], Any]) -> None:

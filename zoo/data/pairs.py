@@ -1,7 +1,7 @@
 """Pairs of one class and of two, and endless shuffled rows of them, in plain NumPy."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -47,9 +47,7 @@ class Classes:
         return anchors
 
 
-def make_pairs(
-    labels: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_pairs(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Draws for each of n images one partner of its class and one of another.
 
     Each is uniform over all images that it may be, so a large class is met more often. An image
@@ -67,26 +65,16 @@ def make_pairs(
     return np.concatenate([first, images]), j, np.repeat([True, False], len(images))
 
 
-class Rows:
-    """Rows of endless epochs: row i depends on the seed and i alone.
+def endless_rows(draw: Callable, length: int, seed: int) -> Callable[[int], np.ndarray]:
+    """Row i of endless epochs, [m] int64, as a function of i >= 0; it depends on the seed too.
 
     An epoch's rows are the columns that `draw` gives of a generator, `length` each, shuffled. Two
     epochs are kept; threads that make one at once make the same.
     """
 
-    def __init__(
-        self, draw: Callable[[np.random.Generator], Sequence[np.ndarray]], length: int, seed: int
-    ):
-        @functools.lru_cache(maxsize=2)
-        def shuffled(epoch: int) -> np.ndarray:
-            rng = np.random.default_rng([seed, epoch])
-            return rng.permutation(np.stack(draw(rng), axis=1))
+    @functools.lru_cache(maxsize=2)
+    def epoch(number: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, number])
+        return rng.permutation(np.stack(draw(rng), axis=1))
 
-        self.length, self._epoch = length, shuffled
-
-    def row(self, i: int) -> np.ndarray:
-        """Row i >= 0, [m] int64."""
-        if i < 0:
-            raise IndexError(f"Rows are numbered from 0; got {i}.")
-        epoch, place = divmod(int(i), self.length)
-        return self._epoch(epoch)[place]
+    return lambda i: epoch(int(i) // length)[int(i) % length]

@@ -18,23 +18,17 @@ Places = Callable[[int], Sequence[int]]  # Of the pictures of row i in a source.
 ENDLESS = 2**40  # Rows; a length that no run reaches.
 
 
-class MoreClasses(Sequence):
-    """A source that tells more apart than its labels do.
+class Turned(Sequence):
+    """A source with each picture in eight positions, of another class in each.
 
-    With `turns`, a picture in each of its eight positions (turned by quarters, and mirrored) is of
-    another class: Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks", ICML 2016,
-    Sec. 4, have the four turns of a character. With `pictures`, each picture is a class of its own,
-    whose examples are its augmentations: Dosovitskiy et al., "Discriminative Unsupervised Feature
-    Learning with Exemplar Convolutional Neural Networks", NIPS 2014.
+    Turned by quarters, and mirrored. Santoro et al., "Meta-Learning with Memory-Augmented Neural
+    Networks", ICML 2016, Sec. 4, have the four turns of a character.
     """
 
-    def __init__(self, source: Sequence, *, turns: bool, pictures: bool):
+    def __init__(self, source: Sequence):
         self.source, self.info = source, source.info
-        labels = np.arange(len(source))
-        if not pictures:
-            labels = np.unique(source.labels, return_inverse=True)[1]
-        count = 8 if turns else 1
-        self.labels = np.concatenate([count * labels + k for k in range(count)]).astype(np.int32)
+        labels = np.unique(source.labels, return_inverse=True)[1]
+        self.labels = np.concatenate([8 * labels + k for k in range(8)]).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,15 +8,17 @@ from collections.abc import Iterable, Sequence
 import jax
 import numpy as np
 from flax import linen as nn
+from flax.errors import FlaxError
 
 from zoo.data.batches import runs
+from zoo.data.checks import explained
 from zoo.data.images import File, Preprocess, read_image, write_atomically
 from zoo.infer.files import pictures
 from zoo.infer.load import Trained, fingerprint
 from zoo.infer.predict import Variables
 from zoo.train.embedding import Embedding
 
-BATCH = 64
+BATCH, PIXELS = 64, 2**20  # At most, in one call.
 
 
 def embed(
@@ -24,14 +26,19 @@ def embed(
 ) -> np.ndarray:
     """Embeds pictures of any sizes, each [h, w, c] uint8: [n, d] float32, in order.
 
-    Raises ValueError for no picture, and for one of other channels than `preprocess` has.
+    Raises ValueError for no picture, and for one of other channels than `preprocess` has, or of a
+    size that the model does not take.
     """
     program, found = _program(model), []
-    for some in runs(map(preprocess, images), BATCH, key=np.shape):
-        # Always BATCH rows: one compilation for each size of picture.
-        rows = np.zeros((BATCH, *some[0].shape), np.float32)
-        rows[: len(some)] = some
-        found.append(np.asarray(program(variables, rows))[: len(some)])
+    for alike in runs(map(preprocess, images), BATCH, key=np.shape):
+        # Always as many rows, fewer of large pictures: one compilation for each size.
+        most = int(np.clip(PIXELS // alike[0][..., 0].size, 1, BATCH))
+        for some in runs(alike, most, key=np.shape):
+            rows = np.zeros((most, *some[0].shape), np.float32)
+            rows[: len(some)] = some
+            problem = f"{type(model).__name__} cannot embed pictures of {rows.shape[1:3]}"
+            with explained(problem, "give the size that it was trained at", FlaxError):
+                found.append(np.asarray(program(variables, rows))[: len(some)])
     if not found:
         raise ValueError("No picture was given to embed; give one at least.")
     return np.concatenate(found)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from zoo.data.images import File, overlay, read_image, write_ids, write_rgb
+from zoo.data.images import File, is_written, overlay, read_image, write_ids, write_rgb
 from zoo.infer.load import Trained
 from zoo.infer.predict import check_tiling, predict
 from zoo.train.segmentation import Segmentation
@@ -17,8 +17,8 @@ def predict_files(
     """Writes OUT/STEM.png (class ids, palette PNG) and OUT/STEM_overlay.png for every picture.
 
     All is checked before the first file is written, or raises ValueError: that every picture can be
-    read, that no output is an input or another picture's output, and that the tiles fit the model.
-    Files of an earlier prediction are replaced; OSError where `out` cannot be written.
+    read, that no output is an input, another picture's output or any other file, and that the tiles
+    fit the model. Earlier predictions are replaced; OSError where `out` cannot be written.
     A folder among `paths` stands for the pictures in it; `out` is a folder, made if it is missing;
     `tiling`, the tile and the overlap of `predict`. Returns an iterator that predicts as it goes:
     each input with its file of class ids.
@@ -50,7 +50,7 @@ def predict_files(
 def pictures(paths: Sequence[File], *, deep: bool = False) -> list[pathlib.Path]:
     """The files, with folders replaced by the pictures in them (`deep`: at any depth), by name."""
     Image.init()
-    suffixes = set(Image.registered_extensions())
+    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found = []
     for path in map(pathlib.Path, paths):
         inside = [path]
@@ -66,7 +66,7 @@ def pictures(paths: Sequence[File], *, deep: bool = False) -> list[pathlib.Path]
 
 
 def _check_apart(inputs: list[pathlib.Path], outputs: list[tuple[pathlib.Path, ...]]) -> None:
-    """Raises ValueError where an output is another picture's, or is an input by any name."""
+    """Raises ValueError where an output is another picture's, an input's, or another file's."""
 
     def identity(path: pathlib.Path) -> tuple[int, int] | None:
         # Device and inode: links, and names that a file system holds for equal, are seen through.
@@ -80,6 +80,8 @@ def _check_apart(inputs: list[pathlib.Path], outputs: list[tuple[pathlib.Path, .
             if other is not path:
                 problem = f"{other} and {path} would both be written to {target}"
                 raise ValueError(f"{problem}; rename one, or predict them into two folders.")
+            if source is None and target.exists() and not is_written(target):
+                raise ValueError(f"{target} is there, and no prediction; choose another folder.")
             if source is not None:
                 problem = f"The prediction {target} would replace the input {source}"
                 raise ValueError(f"{problem}; choose another folder.")

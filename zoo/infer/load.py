@@ -70,9 +70,11 @@ def load_run(path: File, *, which: Which = "best") -> Trained:
     `which`. Raises ValueError for neither, nothing saved, damaged files, an unknown architecture,
     parameters named by another version, or tensors that do not fit the model.
     """
-    if (beside := pathlib.Path(path) / CONFIG).is_file() or str(path).endswith(".safetensors"):
-        beside = beside if beside.is_file() else pathlib.Path(path).with_name(CONFIG)
-        name, experiment, info, variables, step, scores = _read_exported(beside)
+    path = pathlib.Path(path)
+    exported = (path / CONFIG).is_file() and not (path / config.FILE).is_file()
+    if exported or path.suffix == ".safetensors":
+        file = (path / CONFIG, None) if exported else (path.with_name(CONFIG), path.name)
+        name, experiment, info, variables, step, scores = _read_exported(*file)
     else:
         (name, experiment, info), scores = config.read_experiment(path), None
         variables, step = checkpoint.load_variables(path, which=which)
@@ -85,9 +87,9 @@ def load_run(path: File, *, which: Which = "best") -> Trained:
         inputs = [image] * (2 if hasattr(model, "verdict") else 1)  # It compares two pictures.
         fresh = jax.eval_shape(model.init, jax.random.key(0), *inputs)
         checkpoint.check_fits(fresh, variables, path)
-    variables, workdir = jax.device_put(variables), pathlib.Path(path)
+    variables = jax.device_put(variables)
     preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
-    return Trained(name, model, variables, preprocess, info, step, workdir, experiment, scores)
+    return Trained(name, model, variables, preprocess, info, step, path, experiment, scores)
 
 
 def fingerprint(run: Trained) -> str:
@@ -99,8 +101,8 @@ def fingerprint(run: Trained) -> str:
     return mark.hexdigest()
 
 
-def _read_exported(beside: pathlib.Path) -> tuple:
-    """Name, experiment, info, variables, step and scores of an export, by its config.json."""
+def _read_exported(beside: pathlib.Path, file: str | None) -> tuple:
+    """Name, experiment, info, variables, step and scores of an export (`file`), by config.json."""
     hint = "export the model again, by python -m zoo export WORKDIR --format safetensors"
     errors = OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError
     with explained(f"{beside} cannot be read", hint, errors):
@@ -111,6 +113,8 @@ def _read_exported(beside: pathlib.Path) -> tuple:
         del facts["zoo"]
         step, name, info = (facts.pop(key) for key in ("step", "name", "info"))
         path, mark = beside.with_name(facts.pop("file")), facts.pop("sha256")
+        if file not in (None, path.name):
+            raise ValueError(f"it belongs to {path.name}, not to {file}")
         scores = facts.pop("scores", None) or None
         experiment, info = config.from_dict(facts), Info.from_dict(info)
     with explained(f"{path} cannot be read", hint, errors):

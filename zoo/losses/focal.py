@@ -1,12 +1,9 @@
 """Cross-entropy that turns from the pixels it has right."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from zoo.losses.pixel import known_pixels, per_class_weights
+from zoo.losses.pixel import Weights, known_pixels, per_class_weights
 
 
 def focal(
@@ -15,7 +12,7 @@ def focal(
     *,
     ignore_label: int = 255,
     gamma: float = 2.0,
-    class_weights: Sequence[float] | np.ndarray | jax.Array | None = None,
+    class_weights: Weights = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax cross-entropy of each pixel, times the probability of all other classes ^ gamma.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from zoo.losses.masks import check_valid
 from zoo.ops.distance import safe_norm
 
 
@@ -75,9 +76,8 @@ def contrastive(
 
 def _flags(same, valid, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """`same` and `valid` as bool of `shape`."""
-    valid = jnp.ones(shape, bool) if valid is None else valid
-    if not same.shape == valid.shape == shape:
-        raise ValueError(f"same, valid: one a pair, {shape}; got {same.shape}, {valid.shape}.")
+    if same.shape != shape:
+        raise ValueError(f"same must be one a pair, {shape}; got {same.shape}.")
     if jnp.issubdtype(same.dtype, jnp.inexact):
         raise ValueError(f"same must be bool, not {same.dtype}: pass `same > 0.5`.")
-    return same.astype(bool), valid.astype(bool)
+    return same.astype(bool), check_valid(valid, shape)

@@ -8,13 +8,15 @@ import numpy as np
 
 from zoo.ops.labels import check_ids
 
+Weights = Sequence[float] | np.ndarray | jax.Array | None
+
 
 def pixel_cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
     *,
     ignore_label: int = 255,
-    class_weights: Sequence[float] | np.ndarray | jax.Array | None = None,
+    class_weights: Weights = None,
     label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax cross-entropy of each pixel, as `torch.nn.functional.cross_entropy` defines it.
@@ -83,14 +85,12 @@ def known_pixels(
     return jnp.where(valid[..., None], logits.astype(jnp.float32), 0.0), hit, counts
 
 
-def per_class_weights(
-    class_weights: Sequence[float] | np.ndarray | jax.Array | None, k: int
-) -> jax.Array:
-    """[k] float32, ones for None; ValueError where there are not k."""
-    per_class = jnp.ones(k) if class_weights is None else jnp.asarray(class_weights, jnp.float32)
-    if per_class.shape != (k,):
-        got = per_class.shape
-        raise ValueError(
-            f"class_weights must be one a class, ({k},) as the logits have; got {got}."
-        )
-    return per_class
+def per_class_weights(class_weights: Weights, k: int) -> jax.Array:
+    """[k] float32, ones for None; ValueError where there are not k, or one is seen below 0."""
+    given = np.ones(k) if class_weights is None else class_weights
+    if (shape := np.shape(given)) != (k,):
+        wanted = f"one a class, ({k},) as the logits have"
+        raise ValueError(f"class_weights must be {wanted}; got {shape}.")
+    if not isinstance(given, jax.core.Tracer) and not (np.asarray(given) >= 0).all():
+        raise ValueError(f"class_weights must be >= 0; got {np.min(given)}.")
+    return jnp.asarray(given, jnp.float32)

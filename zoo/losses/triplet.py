@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from zoo.losses.masks import check_valid
+
 
 def triplet(
     anchor: jax.Array,
@@ -27,12 +29,12 @@ def triplet(
         weights: [b] float32, ones; 0 for padding.
 
     Raises:
-        ValueError: shapes do not fit, or the margin is negative.
+        ValueError: shapes or types do not fit, or the margin is negative.
     """
-    valid = jnp.ones(anchor.shape[:1], bool) if valid is None else valid.astype(bool)
-    shapes = anchor.shape, positive.shape, negative.shape, valid.shape
-    if anchor.ndim != 2 or shapes != (*[anchor.shape] * 3, anchor.shape[:1]):
-        raise ValueError(f"triplet needs three embeddings [b, d] and valid [b]; got {shapes}.")
+    shapes = anchor.shape, positive.shape, negative.shape
+    if anchor.ndim != 2 or len({*shapes}) > 1:
+        raise ValueError(f"triplet needs three embeddings of one [b, d]; got {shapes}.")
+    valid = check_valid(valid, anchor.shape[:1])
     if not 0 <= margin < jnp.inf:
         raise ValueError(f"triplet needs a finite margin >= 0, a squared distance; got {margin}.")
     # Masked before the squares: padding may hold nan, which a later `where` leaves in the gradient.

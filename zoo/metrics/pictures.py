@@ -4,6 +4,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from zoo.ops.labels import check_ids
+
 
 def boundary_scores(
     prediction: np.ndarray, label: np.ndarray, num_classes: int, ignore_label: int, tolerance: float
@@ -14,9 +16,14 @@ def boundary_scores(
     2013. Precision is the share of the predicted contour that is nearer to the true one than
     `tolerance` (> 0, usually 0.0075) times the diagonal, recall that of the true one. Contours are
     pixels with a 4-neighbour of another class; void and the picture's edge make none. A class that
-    the truth lacks, or with no contour in either, is nan and not in the mean.
+    the truth lacks, or with no contour in either, is nan and not in the mean. ValueError: shapes
+    that differ, an id that is neither class nor void, another tolerance.
     """
     _check(prediction, label)
+    for name, ids in ("prediction", prediction), ("label", label):
+        check_ids(name, ids, num_classes, ignore_label)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be a share of the diagonal, > 0; got {tolerance}.")
     known, reach = label != ignore_label, tolerance * np.hypot(*label.shape)
     f1 = np.full(num_classes, np.nan)
     for c in np.unique(label[known]):

@@ -17,16 +17,11 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from zoo.models import layers
-from zoo.models.layers import FIELDS, Conv, ConvBlock, ConvTranspose, check, he_normal
+from zoo.models.layers import Conv, ConvBlock, ConvTranspose, bilinear_kernel, check, he_normal
 from zoo.models.weights import load_weights
 from zoo.ops.pool import max_pool_2x2
 
-_FIELDS = FIELDS | {
-    "pad": (lambda pad: pad in (0, 100), "one of 0, 100"),
-    "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
-}
-_FIELDS.pop("norm")
+_FIELDS = {"pad": (lambda pad: pad in (0, 100), "one of 0, 100")}
 _CONVOLUTIONS = (2, 2, 3, 3, 3)  # Of each stage; a pooling follows.
 _NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # Of theirs, in torchvision.
 
@@ -47,11 +42,7 @@ class FCN32s(nn.Module):
     axis_name: str | None = None  # As every model has it; there are no statistics to share.
 
     output_stride = 32  # Pixels between the scores that the last up-sampling takes.
-
-    @property
-    def stride(self) -> int:
-        """Shifting the image by this many pixels shifts the logits alike, away from borders."""
-        return 32
+    stride = 32  # A shift of the image by so many px shifts the logits alike, away from borders.
 
     @property
     def halo(self) -> int:
@@ -67,7 +58,7 @@ class FCN32s(nn.Module):
 
         Raises ValueError where a field or the image's rank, type or size is impossible.
         """
-        check(self, _FIELDS, image)
+        check(self, image, _FIELDS)
         # The first convolution has the last of the zeros.
         edge, padding = (self.pad - 1, "VALID") if self.pad else (0, "SAME")
         x = jnp.pad(image.astype(self.dtype), ((0, 0), (edge, edge), (edge, edge), (0, 0)))
@@ -90,9 +81,8 @@ class FCN32s(nn.Module):
             return conv(x.astype(jnp.float32))
 
         def upscore(x: jax.Array, factor: int, name: str) -> jax.Array:
-            options = {"padding": padding, "kernel_init": layers.bilinear_kernel, "name": name}
-            options["use_bias"] = False
-            return ConvTranspose(self.num_classes, (2 * factor,) * 2, (factor,) * 2, **options)(x)
+            how = (2 * factor,) * 2, (factor,) * 2, padding, bilinear_kernel
+            return ConvTranspose(self.num_classes, *how, use_bias=False, name=name)(x)
 
         x = score(x, "score_fr")
         # Without zeros around the picture all maps begin at one corner; the crops are Caffe's.

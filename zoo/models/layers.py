@@ -13,26 +13,29 @@ from zoo.ops.upsample import conv_transpose
 
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
-Fields = Mapping[str, tuple[Callable[[Any], bool], str]]  # What each must pass, and in words.
+# What a field of such a name must pass, in any model, and in words.
+Fields = Mapping[str, tuple[Callable[[Any], bool], str]]
+AT_LEAST_1 = (lambda n: n >= 1, "at least 1")
 FIELDS: Fields = {
+    "blocks": (lambda ns: ns and min(ns) >= 1, "one number or more, each at least 1"),
+    "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
     "dtype": (lambda name: name in ("float32", "bfloat16"), "one of float32, bfloat16"),
     "norm": (lambda name: name in (None, "batch"), "one of None, batch"),
     "num_classes": (lambda n: n >= 2, "at least 2"),
-    "width": (lambda n: n >= 1, "at least 1"),
+    **dict.fromkeys(("depth", "features", "growth_rate", "hidden", "width"), AT_LEAST_1),
 }
 
 
-def check(model: nn.Module, fields: Fields, image: jax.Array) -> None:
-    """Raises ValueError where a field, or the image's rank, type or size is impossible."""
+def check(model: nn.Module, image: jax.Array, fields: Fields = {}) -> None:  # noqa: B006
+    """ValueError where a field (see `fields`, then `FIELDS`) or the image is impossible."""
     name = type(model).__name__
-    for field, (good, wanted) in fields.items():
-        if not good(getattr(model, field)):
+    for field, (good, wanted) in (FIELDS | fields).items():
+        if hasattr(model, field) and not good(getattr(model, field)):
             raise ValueError(f"{name}.{field} must be {wanted}; got {getattr(model, field)!r}.")
     if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(
-            f"{name} takes a batch of float images [b, h, w, c]; got {image.dtype} "
-            f"{image.shape}. Add a batch axis, or normalise as in training."
-        )
+        takes, got = "a batch of float images [b, h, w, c]", f"{image.dtype} {image.shape}"
+        hint = "Add a batch axis, or normalise as in training."
+        raise ValueError(f"{name} takes {takes}; got {got}. {hint}")
     if 0 in image.shape:
         raise ValueError(f"{name} takes images of at least one pixel; got {image.shape}.")
 
@@ -61,8 +64,9 @@ class Conv(nn.Conv):
 class BatchNorm(nn.Module):
     """As PyTorch's, epsilon 1e-5 and averages that move by a tenth: Ioffe & Szegedy, ICML 2015.
 
-    Variables are Flax's, whose 0.99 brings the averages too late for runs of a thousand steps; the
-    variance is taken about the mean, and the sums are fast on CPU (`zoo.ops.normalize`).
+    Variables are Flax's, whose 0.99 brings the averages too late for runs of a thousand steps; that
+    of the variance is the batch's own, not PyTorch's n / (n - 1) of it. The variance is taken about
+    the mean, and the sums are fast on CPU (`zoo.ops.normalize`).
     """
 
     train: bool  # Normalises by the batch, and moves the averages.

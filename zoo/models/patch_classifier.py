@@ -15,12 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, Conv, check, he_normal
+from zoo.models.layers import AT_LEAST_1, FIELDS, Conv, check, he_normal
 from zoo.ops.pool import max_pool
 
-_FIELDS = {name: FIELDS[name] for name in ("dtype", "num_classes", "width")}
-_FIELDS |= dict.fromkeys(("hidden", "pool", "window"), FIELDS["width"])
-_FIELDS["kernels"] = (lambda ks: ks and min(ks) >= 1, "one number or more, each at least 1")
+_FIELDS = {"kernels": FIELDS["blocks"], "pool": AT_LEAST_1, "window": AT_LEAST_1}
 
 
 class PatchClassifier(nn.Module):
@@ -42,12 +40,12 @@ class PatchClassifier(nn.Module):
 
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float -> logits [b, h, w, num_classes] float32; ValueError for others."""
-        check(self, _FIELDS, image)
+        check(self, image, _FIELDS)
         return self._logits(self.mirrored(image), 1)
 
     def classify(self, patch: jax.Array) -> jax.Array:
         """[n, window, window, c] -> logits [n, num_classes] of the middles, same parameters."""
-        check(self, _FIELDS, patch)
+        check(self, patch, _FIELDS)
         if patch.shape[1:3] != (self.window, self.window):
             raise ValueError(f"classify takes {self.window} px squared; got {patch.shape[1:3]}.")
         return self._logits(patch, self.pool)[:, 0, 0]

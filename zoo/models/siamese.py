@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import BatchNorm, Conv, check, he_normal, pad_up
+from zoo.models.layers import AT_LEAST_1, FIELDS, BatchNorm, Conv, check, he_normal, pad_up
 from zoo.ops.distance import safe_sqrt, unit_rows
 from zoo.ops.orientations import oriented_gradients
 from zoo.ops.pool import max_pool_2x2
@@ -31,7 +31,7 @@ class SiameseEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float, else ValueError -> [b, features] float32; any size from 1x1."""
-        check(self, {}, x)
+        check(self, x)
         for _ in range(2):
             x = nn.relu(Conv(self.width, (2, 2), dtype=jnp.dtype(self.dtype))(x))
             # Zeros pad as -inf does behind a ReLU.
@@ -56,7 +56,7 @@ class ResidualEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float, else ValueError -> [b, features] float32; any size from 1x1."""
-        check(self, {}, x)
+        check(self, x, {"blocks": AT_LEAST_1})
         x = _conv(self.width, 3, 1, self.dtype)(x)
         for stage in range(self.depth):
             for block in range(self.blocks):
@@ -74,8 +74,9 @@ class AlignedEncoder(nn.Module):
     """For pictures in which things have their places, as faces do: the last layer is told where.
 
     Stages of a 3x3 convolution, ReLU and pooling, then one dense layer of all that is left, and
-    batch norm without scale or shift: the "BNNeck" of Luo et al., "Bag of Tricks and a Strong
-    Baseline for Deep Person Re-identification", CVPR Workshops 2019. Pictures must be of one size.
+    batch norm without scale or shift. Compare the "BNNeck" of Luo et al., "Bag of Tricks and a
+    Strong Baseline for Deep Person Re-identification", CVPR Workshops 2019, which has the scale
+    and gives a triplet loss what comes before it. Pictures must be of one size.
     With `orientations` the stages see `oriented_gradients`; with no `widths` the dense layer does.
     """
 
@@ -93,7 +94,7 @@ class AlignedEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float -> [b, features] float32; ValueError where `shrunk` does not fit."""
-        check(self, {}, x)
+        check(self, x, {"shrunk": FIELDS["blocks"]})
         if self.symmetric:
             x = jnp.concatenate([x, x[:, :, ::-1]])
         if self.orientations:
@@ -111,9 +112,8 @@ class AlignedEncoder(nn.Module):
         x = nn.Dense(self.features, use_bias=False)(x)
         if self.symmetric:
             x = sum(jnp.split(x, 2)) / 2
-        x = nn.BatchNorm(
-            not train, momentum=0.9, use_scale=False, use_bias=False, axis_name=self.axis_name
-        )(x)
+        options = dict.fromkeys(("use_scale", "use_bias", "use_fast_variance"), False)
+        x = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name, **options)(x)
         return unit_rows(x) if self.normalize else x
 
 

@@ -21,18 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, Conv, ConvTranspose, check, pad_up
+from zoo.models.layers import Conv, ConvTranspose, check, pad_up
 from zoo.ops.convolution import convolution
 from zoo.ops.normalize import mean_and_var
 from zoo.ops.pool import max_pool_2x2
 
 he_uniform = nn.initializers.he_uniform()
-_FIELDS = {name: FIELDS[name] for name in ("num_classes", "dtype")} | {
-    **dict.fromkeys(("growth_rate", "features"), FIELDS["width"]),
-    "blocks": (lambda blocks: blocks and min(blocks) >= 1, "one number or more, each at least 1"),
-    "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
-    "eval_statistics": (lambda name: name in ("running", "batch"), "one of running, batch"),
-}
+_FIELDS = {"eval_statistics": (lambda s: s in ("running", "batch"), "one of running, batch")}
 
 
 # [b, h, w, c]; and to normalise by, mean and variance [1, 1, 1, c] float32, [b, ...] by image.
@@ -184,11 +179,8 @@ class FCDenseNet(nn.Module):
     # "batch" normalises each image, or tile of one, by its own statistics when it does not train.
     eval_statistics: Literal["running", "batch"] = "running"
     axis_name: str | None = None  # In training, batch-norm statistics are shared over this axis.
-
-    @property
-    def stride(self) -> int:
-        """Shifting the image by this many pixels shifts the logits alike, away from borders."""
-        return 2 ** (len(self.blocks) - 1)
+    # A shift of the image by so many px shifts the logits alike, away from borders.
+    stride = property(lambda self: 2 ** (len(self.blocks) - 1))
 
     @property
     def halo(self) -> int:
@@ -206,7 +198,7 @@ class FCDenseNet(nn.Module):
 
         Raises ValueError where a field or the image's rank, type or size is impossible.
         """
-        check(self, _FIELDS, image)
+        check(self, image, _FIELDS)
         height, width = image.shape[1:3]
         measured, rate = train or self.eval_statistics == "batch", self.dropout_rate if train else 0
         axis_name = self.axis_name if train and not self.is_initializing() else None

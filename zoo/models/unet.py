@@ -17,16 +17,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, Conv, ConvBlock, ConvTranspose, check, he_normal, pad_up
+from zoo.models.layers import Conv, ConvBlock, ConvTranspose, check, he_normal, pad_up
 from zoo.ops.crop import centre_crop
 from zoo.ops.pool import max_pool_2x2
 from zoo.ops.upsample import upsample_nearest
 
-_FIELDS = FIELDS | {
+_FIELDS = {
     "padding": (lambda name: name in ("SAME", "VALID"), "one of SAME, VALID"),
     "down": (lambda name: name in ("pool", "conv"), "one of pool, conv"),
-    "depth": (lambda n: n >= 1, "at least 1"),
-    "dropout_rate": (lambda rate: 0 <= rate < 1, "in [0, 1)"),
 }
 
 
@@ -48,11 +46,8 @@ class UNet(nn.Module):
     deep_supervision: int = 0  # Levels with logits below full size, training; nnU-Net: depth - 2.
     icnr: bool = False  # Up-convolutions start as nearest up-sampling, without dithered edges.
     axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
-
-    @property
-    def stride(self) -> int:
-        """Shifting the image by this many pixels shifts the logits alike, away from borders."""
-        return 2**self.depth
+    # A shift of the image by so many px shifts the logits alike, away from borders.
+    stride = property(lambda self: 2**self.depth)
 
     @property
     def halo(self) -> int:
@@ -71,7 +66,7 @@ class UNet(nn.Module):
         a tuple in training: these and those of the levels below, of one size. Raises ValueError
         where a field or the image's rank, type or size is impossible.
         """
-        check(self, _FIELDS, image)
+        check(self, image, _FIELDS)
         if not 0 <= (deep := self.deep_supervision) < self.depth:
             raise ValueError(f"UNet.deep_supervision must be in 0..{self.depth - 1}; got {deep}.")
         if self.padding == "VALID":

@@ -17,12 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from zoo.models.layers import FIELDS, Conv, ConvBlock, check, he_normal, pad_up
+from zoo.models.layers import Conv, ConvBlock, check, he_normal, pad_up
 from zoo.ops.pool import max_pool_with_indices, max_unpool
-
-_FIELDS = FIELDS | {
-    "blocks": (lambda blocks: blocks and min(blocks) >= 1, "one number or more, each at least 1"),
-}
 
 
 class MaxUnpoolNet(nn.Module):
@@ -39,11 +35,8 @@ class MaxUnpoolNet(nn.Module):
     dtype: Literal["float32", "bfloat16"] = "float32"  # Of the computation.
     norm: Literal["batch"] | None = "batch"
     axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
-
-    @property
-    def stride(self) -> int:
-        """Shifting the image by this many pixels shifts the logits alike, away from borders."""
-        return 2 ** len(self.blocks)
+    # A shift of the image by so many px shifts the logits alike, away from borders.
+    stride = property(lambda self: 2 ** len(self.blocks))
 
     @property
     def halo(self) -> int:
@@ -61,7 +54,7 @@ class MaxUnpoolNet(nn.Module):
 
         Raises ValueError where a field or the image's rank, type or size is impossible.
         """
-        check(self, _FIELDS, image)
+        check(self, image)
         height, width = image.shape[1:3]
         x = pad_up(image.astype(self.dtype), self.stride)
 

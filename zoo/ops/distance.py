@@ -25,10 +25,10 @@ def pairwise_squared_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
         [n, m] float32, >= 0; inf where the square overflows.
     """
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"pairwise_squared_distance needs x [n, d] and y [m, d]; got {x.shape} and {y.shape}."
-        )
+    floats = all(jnp.issubdtype(rows.dtype, jnp.floating) for rows in (x, y))
+    if not floats or x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in y.shape:
+        got = f"{x.dtype} {x.shape} and {y.dtype} {y.shape}"
+        raise ValueError(f"Floats x [n, d] and y [m, d], m, d > 0, are needed; got {got}.")
     return _squared_distance(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
 
 

@@ -19,7 +19,6 @@ def check_ids(name: str, ids: Any, num_classes: int, ignore_label: int | None = 
     wrong = found[((found < 0) | (found >= num_classes)) & (found != ignore_label)]
     if wrong.size:
         void = "" if ignore_label is None else f" or {ignore_label}, which is void"
-        raise ValueError(
-            f"{name} must be in 0..{num_classes - 1}{void}; got {', '.join(map(str, wrong[:8]))}"
-            f"{', ...' if wrong.size > 8 else ''}. Correct the data, num_classes or ignore_label."
-        )
+        got, hint = ", ".join(map(str, wrong[:8])), "Correct the data, num_classes or ignore_label."
+        got += ", ..." * (wrong.size > 8)
+        raise ValueError(f"{name} must be in 0..{num_classes - 1}{void}; got {got}. {hint}")

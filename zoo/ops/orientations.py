@@ -16,7 +16,8 @@ def oriented_gradients(image: jax.Array, *, bins: int = 8, cell: int = 8) -> jax
     picture, whose border repeats outside, and each channel has its own histograms.
 
     Args:
-        image: [b, h, w, c] float; what is added or multiplied to all of it changes nothing.
+        image: [b, h, w, c] float, squares of differences within float32's range; what is added or
+            multiplied to all of it changes nothing.
         bins: of the angles 0..180 degrees, the first around 0: a change from left to right.
         cell: pixels of a cell's side; the last ones may reach outside.
 

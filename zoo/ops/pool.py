@@ -128,9 +128,8 @@ def _unpool(pooled: jax.Array, indices: jax.Array, h: int, w: int) -> jax.Array:
     values, places = pooled.reshape(b, -1, c), indices.reshape(b, -1, c)
     places = jnp.where(places < 0, h * w, places)  # Dropped, not counted from the end.
     at = jnp.arange(b)[:, None, None], places, jnp.arange(c)
-    return (
-        jnp.zeros((b, h * w, c), pooled.dtype).at[at].set(values, mode="drop").reshape(b, h, w, c)
-    )
+    flat = jnp.zeros((b, h * w, c), pooled.dtype).at[at].set(values, mode="drop")
+    return flat.reshape(b, h, w, c)
 
 
 def _gather(h: int, w: int, indices: jax.Array, g: jax.Array):

@@ -12,7 +12,7 @@ def resize_logits(
 
     As `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` and OpenCV's
     INTER_LINEAR. Two neighbours are gathered and weighed, so no matrix product can lose digits to
-    bfloat16 on an accelerator. Raises ValueError for a size below 1, or rows outside 0..H.
+    bfloat16 on an accelerator. Raises ValueError for another rank, a size below 1, or rows outside.
 
     Args:
         logits: [b, h, w, k].
@@ -23,10 +23,9 @@ def resize_logits(
         [b, H, W, k] float32, or [b, stop - start, W, k].
     """
     start, stop = rows or (0, size[0])
-    if min(size) < 1 or not 0 <= start <= stop <= size[0]:
-        raise ValueError(
-            f"resize_logits needs a size of at least 1x1 and rows within it; got {size}, {rows}."
-        )
+    if logits.ndim != 4 or min(size) < 1 or not 0 <= start <= stop <= size[0]:
+        wanted = "logits [b, h, w, k], a size of at least 1x1 and rows within it"
+        raise ValueError(f"resize_logits needs {wanted}; got {logits.shape}, {size}, {rows}.")
     x = _interpolate(logits.astype(jnp.float32), 1, size[0], np.arange(start, stop))
     return _interpolate(x, 2, size[1], np.arange(size[1]))
 

@@ -103,6 +103,8 @@ def conv_transpose(
     if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[3] != x.shape[3]:
         got = f"{x.shape} and {kernel.shape}"
         raise ValueError(f"conv_transpose takes [b, h, w, c] and [kh, kw, out, c]; got {got}.")
+    if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in (x, kernel)):
+        raise ValueError(f"conv_transpose takes floats; got {x.dtype} and {kernel.dtype}.")
     strides, dilation = _pair("strides", strides, 1), _pair("dilation", dilation, 1)
     named = isinstance(padding, str)
     if named and padding not in ("SAME", "VALID"):
@@ -143,6 +145,8 @@ def _ends(n: int, k: int, stride: int, dilation: int, cut: int | str, more: int 
         raise ValueError(f"output_padding {more} is impossible here; legal are {legal}.")
     if cut == "SAME":
         both = k + stride - 2 if more is None else k + k % 2 - 2 + more
+        if (n - 1) * stride + both < k - 1:
+            raise ValueError(f"output_padding {more} leaves no pixel of {n}; take more.")
         before = min(-(-both // 2), k - 1)
         return before, both - before
     if cut == "VALID":

@@ -17,6 +17,7 @@ from zoo.data.info import Info
 from zoo.train import fields
 
 FILE = "experiment.json"
+OURS = ("dataset.json", "metrics.jsonl", "report.html")  # Further files, which a run replaces.
 # What a workdir that is resumed may change: where to stop and how often to look.
 FREE = ("steps", "log_every", "eval_every", "checkpoint_every", "data.path")
 # What an evaluation must share with the training: what the parameters fit, and mean.
@@ -114,15 +115,25 @@ def read_experiment(workdir: File) -> tuple[str, Experiment, Info]:
         return name, from_dict(values), info
 
 
+def as_trained(experiment: Experiment, info: Info) -> Experiment:
+    """The experiment on whatever pictures, normalised as those were that `info` tells of."""
+    kept = {name: getattr(experiment.data, name) or getattr(info, name) for name in ("mean", "std")}
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, **kept))
+
+
 def check_same(
     workdir: File, name: str, experiment: Experiment, *, evaluating: bool = False
 ) -> None:
     """Refuses a workdir of another experiment: a ValueError that names each field that differs.
 
-    An empty or absent one fits any. Where `evaluating`, it must hold an experiment, of which only
-    the name and what the parameters fit must agree.
+    An empty or absent one fits any, one of `OURS` alone none. Where `evaluating`, it must hold an
+    experiment, of which only the name and what the parameters fit must agree.
     """
     if not evaluating and not (pathlib.Path(workdir) / FILE).is_file():
+        # A run that was killed before it wrote experiment.json has none of these.
+        if found := [file for file in OURS if (pathlib.Path(workdir) / file).exists()]:
+            problem = f"{workdir} holds a {found[0]} but no {FILE}, so no run of ours"
+            raise ValueError(f"{problem}; choose another --workdir.")
         return
     old_name, old, _ = read_experiment(workdir)
     if old_name != name:

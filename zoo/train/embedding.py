@@ -17,14 +17,13 @@ import numpy as np
 
 import zoo.losses
 from zoo.data.balanced import class_balanced_batches
-from zoo.data.builders import nearest
-from zoo.data.checks import require
+from zoo.data.checks import nearest, require
 from zoo.data.config import Data
 from zoo.data.info import Info
 from zoo.data.labelled import LabelledSource, open_labelled
 from zoo.data.mining import mine_triplets_offline
-from zoo.data.pairs import Rows, make_pairs
-from zoo.data.tuples import MoreClasses, picture_batches, tuple_batches
+from zoo.data.pairs import endless_rows, make_pairs
+from zoo.data.tuples import Turned, picture_batches, tuple_batches
 from zoo.train import fields
 from zoo.train.embedded import Embedded, euclidean
 from zoo.train.task import Task
@@ -53,7 +52,6 @@ class Embedding:
     images_per_class: int = 4  # K; P is batch_size / K.
     short: Literal["repeat", "left_out"] = "repeat"  # Classes of fewer than K pictures.
     turn_classes: bool = False  # Turned and mirrored pictures are of further classes.
-    picture_classes: bool = False  # Each picture is a class, of its augmentations.
     mining: Literal["hard", "semi_hard", "random"] = "semi_hard"  # Of triplets, offline.
     renew_every: int = 100  # Steps between two minings.
     gallery: str | None = None  # Split to search in; None searches the split that is scored.
@@ -114,8 +112,7 @@ class BoundEmbedding(Task):
         self.renew_every = config.renew_every if self.kind == "triplets" else 0
         self._loss = functools.partial(getattr(zoo.losses, config.loss), **config.options)
         # The training pictures with the classes they are trained by.
-        classes = {"turns": config.turn_classes, "pictures": config.picture_classes}
-        self._classed = functools.partial(MoreClasses, **classes)
+        self._classed = Turned if config.turn_classes else lambda source: source
 
     def check_model(self, model: Any) -> None:
         """Raises ValueError where the model is none of embeddings, or gives no verdict."""
@@ -149,8 +146,8 @@ class BoundEmbedding(Task):
         if self.kind == "triplets":
             # Before the first mining only the shapes are asked for.
             triplets = [mined[name] if mined else np.zeros(1, int) for name in TRIPLET]
-            return Rows(lambda rng: triplets, len(triplets[0]), seed).row
-        return Rows(lambda rng: make_pairs(labels, rng)[:2], 2 * len(labels), seed).row
+            return endless_rows(lambda rng: triplets, len(triplets[0]), seed)
+        return endless_rows(lambda rng: make_pairs(labels, rng)[:2], 2 * len(labels), seed)
 
     eval_batches = staticmethod(picture_batches)
 

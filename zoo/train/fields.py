@@ -5,15 +5,16 @@ further configurations; a Linen model is one too, less the `parent` and `name` t
 """
 
 import dataclasses
-import difflib
 import math
 import pkgutil
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flax import linen as nn
+
+from zoo.data.checks import nearest
 
 LINEN = ("parent", "name")
 UNION = (typing.Union, types.UnionType)
@@ -40,12 +41,6 @@ def set_everywhere(config: Any, name: str, value: Any) -> Any:
     if name in values:
         new[name] = value
     return dataclasses.replace(config, **new)
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest ones or, with none near, all."""
-    near = difflib.get_close_matches(word, words)
-    return f"; did you mean {' or '.join(near)}" if near else f"; there are {', '.join(words)}"
 
 
 def describe(hint: Any) -> str:
@@ -86,7 +81,7 @@ def accept(value: Any, hint: Any, where: str) -> Any:
             return tuple(accept(v, h, where) for v, h in zip(value, each, strict=True))
     elif hint in (int, float):
         number = isinstance(value, int | hint) and not isinstance(value, bool)
-        if number and abs(value) < math.inf:  # False for nan too.
+        if number and abs(value) < 1e308:  # False for nan too; an int may be too large for a float.
             return hint(value)
     elif isinstance(value, origin or hint):
         return value
@@ -144,7 +139,8 @@ def _build(cls: type, fields: Mapping[str, Any], where: str) -> Any:
     given = {k: v for k, v in fields.items() if k != "class"}
     for name in given:
         if name not in types_:
-            raise ValueError(f"{dots}{name}: no such field{nearest(name, types_)}.")
+            near = nearest(name, types_) or f"; there are {', '.join(types_)}"
+            raise ValueError(f"{dots}{name}: no such field{near}.")
     for f in dataclasses.fields(cls):
         needed = f.default is f.default_factory is dataclasses.MISSING
         if needed and f.name in types_ and f.name not in given:

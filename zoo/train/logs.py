@@ -36,6 +36,8 @@ class Log(contextlib.AbstractContextManager):
         if writes:
             workdir.mkdir(parents=True, exist_ok=True)
             old = read_metrics(workdir) if (workdir / METRICS).exists() else []
+            if old and not start:  # Somebody took the checkpoints away.
+                os.replace(workdir / METRICS, workdir / f"{METRICS}.old")
             kept = [_line(record).encode() for record in old if record["step"] <= start]
             write_atomically(workdir / METRICS, lambda file: file.writelines(kept))
         self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")

@@ -102,7 +102,8 @@ def prepare(
     config.check_same(workdir, name, experiment)
     run = make_run(experiment, layout)
     fresh, origin = run.initial_state(), None
-    if experiment.init_from is not None:
+    begun = any(p.name.isdigit() for p in (pathlib.Path(workdir) / "checkpoints").glob("*"))
+    if experiment.init_from is not None and not begun:
         source, model = experiment.init_from, experiment.model
         adopted, origin = checkpoint.adopt(fresh.variables(), source, model)
         fresh = fresh.replace(**adopted, ema=None if fresh.ema is None else adopted["params"])
@@ -190,11 +191,9 @@ def _diverged(problem: str, checkpoints) -> NoReturn:
     checkpoints.wait()
     good = max(checkpoints.steps(), default=None)
     kept = "none was saved yet" if good is None else f"step {good} is kept"
-    raise Diverged(
-        f"{problem}; stopped, and the last good checkpoint stands ({kept}). "
-        f"Try a lower optimizer.learning_rate, optimizer.clip_norm=1, a longer "
-        f"optimizer.warmup_steps, or model.dtype=float32, in another --workdir."
-    )
+    hint = "a lower optimizer.learning_rate, optimizer.clip_norm=1, a longer optimizer.warmup_steps"
+    hint += ", or model.dtype=float32, in another --workdir"
+    raise Diverged(f"{problem}; stopped, the last good checkpoint stands ({kept}). Try {hint}.")
 
 
 def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]:
@@ -221,10 +220,15 @@ def evaluate(
     """Scores the checkpoint of a workdir on `experiment.split`, as `train` does; writes nothing.
 
     `which` is "best" by validation score, or "latest". Raises ValueError for no checkpoint, an
-    unknown split, or a model of other shapes.
+    unknown split, a model of other shapes, or pixels of other classes.
     """
     variables, step = checkpoint.load_variables(workdir, which=which)
-    run = Run(experiment, layout, trains=False)
+    trained = config.read_experiment(workdir)[2]
+    run = Run(config.as_trained(experiment, trained), layout, trains=False)
+    theirs, ours = (", ".join(info.class_names) for info in (run.info, trained))
+    if hasattr(experiment.model, "num_classes") and theirs != ours:
+        problem = f"{workdir} was trained on the classes {ours}, and the data hold {theirs}"
+        raise ValueError(f"{problem}; give another data.path.")
     fresh = jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())
     checkpoint.check_fits(fresh, variables, workdir)
     scores = run.task.scores(run.task.results(run, layout.put(variables), experiment.split))

@@ -26,12 +26,7 @@ class TrainState:
 
 
 def create(
-    model: nn.Module,
-    inputs: tuple[jax.Array, ...],
-    tx: optax.GradientTransformation,
-    *,
-    seed: int,
-    ema: bool,
+    model: nn.Module, inputs: tuple, tx: optax.GradientTransformation, *, seed: int, ema: bool
 ) -> TrainState:
     """The state before the first step; `ema`: whether a running average of parameters is kept.
 

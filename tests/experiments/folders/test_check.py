@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import pytest
+from PIL import Image
 
 from experiments import embed_folder, plan, segment_folder
 from experiments.folders.check import check_folder
@@ -209,3 +210,16 @@ def test_nothing_is_found_in_real_folders(name, shared_data):
 @pytest.mark.slow
 def test_nothing_is_found_in_road_scenes(shared_data):
     assert check_folder(shared_data / "camvid")[1] == []
+
+
+def test_masks_of_which_no_value_is_known_are_all_told(tmp_path):
+    """JPEGs beside a table of classes."""
+    planted.clean(tmp_path)
+    masks = sorted(tmp_path.glob("*/masks/*.png"))
+    for mask in masks:
+        with Image.open(mask) as image:
+            image.convert("L").save(mask.with_suffix(".jpg"))
+        mask.unlink()
+    (tmp_path / "classes.csv").write_text("name,id\nground,0\nthing,1\n")
+    _, faults = check(tmp_path)
+    assert len([f for f in faults if "is a JPEG" in f.what]) == len(masks)

@@ -89,3 +89,22 @@ def test_one_class_is_a_fault(tmp_path):
     write(tmp_path / "s", *(f"{s}/{i}.png" for s in ("train/a", "val/a", "val/b") for i in (1, 2)))
     (fault,) = found(tmp_path / "s")[1]
     assert fault.file == tmp_path / "s" / "train" / "a" and "only class of train" in fault.what
+
+
+def test_a_class_that_goes_on_with_a_number_is_sorted_with_the_others(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.png" for c in ("cat2", "cat", "cat10") for i in (1, 2)))
+    assert [name for _, name in found(tmp_path)[0]] == ["cat", "cat2", "cat10"]
+
+
+def test_two_folders_of_one_split_and_class_are_a_fault(tmp_path):
+    splits = ("train", "val", "validation")
+    write(tmp_path, *(f"{s}/{c}/{s}{i}.png" for s in splits for c in "ab" for i in (1, 2)))
+    files, faults, aside = found(tmp_path)
+    assert files["validation", "a"] == [
+        "val1.png",
+        "val2.png",
+        "validation1.png",
+        "validation2.png",
+    ]
+    assert {f.file.parent.name for f in faults} == {"validation"} and len(faults) == 2
+    assert "is a of validation, as another folder is" in faults[0].what and aside == ""

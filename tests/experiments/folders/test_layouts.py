@@ -1,9 +1,11 @@
 """Every usual layout, spelt out by hand: which picture meets which mask, in which split."""
 
+import unicodedata
+
 import pytest
 from PIL import Image
 
-from experiments.folders.layouts import find_pairs, split_of
+from experiments.folders.layouts import find_pairs, natural, split_of
 
 # {layout: {split: [(picture, mask)]}}, then files that belong to none.
 LAYOUTS = {
@@ -182,3 +184,40 @@ def test_splits_are_told_by_words():
              "valid": "validation", "validation_masks": "validation", "test": "test", "labelsTs":
              "test", "images": "", "trains": "", "2017": ""}  # fmt: skip
     assert {word: split_of(word) for word in words} == words
+
+
+def test_a_name_that_goes_on_with_a_number_is_sorted_with_the_others(tmp_path):
+    names = ["scan10", "scan", "scan9", "10", "9b", "s", "scan9b", ""]
+    assert sorted(names, key=natural) == ["", "9b", "10", "s", "scan", "scan9", "scan9b", "scan10"]
+    write(tmp_path, *(f"{f}/{n}.png" for f in ("images", "masks") for n in ("scan", "scan1")))
+    assert len(find_pairs(tmp_path)[1][""]) == 2
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    write(tmp_path / "far", "images/a.png", "masks/a.png")
+    (tmp_path / "near").mkdir()
+    for name in ("images", "masks"):
+        (tmp_path / "near" / name).symlink_to(tmp_path / "far" / name)
+    (tmp_path / "far" / "images" / "loop").symlink_to(tmp_path / "far" / "images")
+    _, pairs, faults = find_pairs(tmp_path / "near")
+    assert relative(tmp_path / "near", pairs) == {"": [("images/a.png", "masks/a.png")]}
+    assert faults == []
+
+
+def test_accents_written_in_two_ways_are_one_name(tmp_path):
+    one, two = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    assert one != two
+    write(tmp_path, f"images/{one}.png", f"masks/{two}.png")
+    assert len(find_pairs(tmp_path)[1][""]) == 1
+
+
+def test_lists_that_are_hidden_or_no_text(tmp_path):
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    write(tmp_path, "JPEGImages/a.png", "SegmentationClass/a.png")
+    (lists / "train.txt").write_text("a\n")
+    (lists / "._train.txt").write_bytes(b"\x00\x05\xff")  # As macOS leaves beside it.
+    assert list(find_pairs(tmp_path)[1]) == ["train"]
+    (lists / "val.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="val.txt is no text in UTF-8"):
+        find_pairs(tmp_path)

@@ -261,3 +261,34 @@ def test_tables_that_contradict_themselves_are_refused(text, words, tmp_path):
     (tmp_path / "classes.csv").write_text(text)
     with pytest.raises(ValueError, match=f"classes.csv cannot be read .*{words}.*give rows"):
         read_table(tmp_path / "classes.csv", False)
+
+
+@pytest.mark.parametrize("text", ["background\nroad\n", "name,id\nbackground,0\nroad,1\n"])
+def test_a_table_of_other_values_than_the_masks_hold_is_refused(text, tmp_path):
+    """255 would be void, and the ground the only class that is trained."""
+    (tmp_path / "classes.txt").write_text(text)
+    grey(tmp_path / "a.png", [0, 255])
+    with pytest.raises(ValueError, match="masks hold 0, 255, fewer than two classes of .*classes"):
+        meaning(tmp_path / "a.png", table=tmp_path / "classes.txt")
+    (tmp_path / "classes.txt").write_text("background,0\nroad,255\n")
+    assert meaning(tmp_path / "a.png", table=tmp_path / "classes.txt").ids == {0: 0, 255: 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("red,200,0,0\ngreen,0,200,0\nvoid,0,0,0\n", "'void' .#000000. in the place of 2, .* at 0"),
+        ("red,200,0,0\ngreen,0,200,0\n", "'red' .#c80000. in the place of 0, .* at 1"),
+    ],
+)
+def test_a_palette_that_tells_other_ids_than_the_tables_rows_is_refused(text, words, tmp_path):
+    (tmp_path / "classes.csv").write_text(text)
+    mask = Image.fromarray(blocks([0, 1, 2]).astype(np.uint8))
+    mask.putpalette((0, 0, 0, 200, 0, 0, 0, 200, 0))
+    mask.save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=words):
+        meaning(tmp_path / "a.png", table=tmp_path / "classes.csv")
+    rows = "void,0,0,0,0\nred,1,200,0,0\ngreen,2,0,200,0\n"
+    (tmp_path / "classes.csv").write_text(rows)
+    found = meaning(tmp_path / "a.png", table=tmp_path / "classes.csv")
+    assert found.names == ("red", "green") and found.ids[1] == 0 and found.ids[0] == 255

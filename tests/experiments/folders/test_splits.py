@@ -117,3 +117,10 @@ def test_splits_that_the_folder_gives_are_kept():
     assert rule == "as the folders give it"
     with pytest.raises(ValueError, match="has validation, but nothing to train with; add train/"):
         split_pictures({"c": "validation"}, {"c": "c"}, 0.2, 0.0)
+
+
+def test_a_pattern_that_finds_nothing_is_refused():
+    names = ["images/patient1_a.png", "images/patient1_b.png"]
+    assert len({*grouped(names, [], r"patient\d+").values()}) == 1
+    with pytest.raises(ValueError, match=r"found in no path .*, such as images/patient1_a.png"):
+        grouped(names, [], r"^patient\d+")

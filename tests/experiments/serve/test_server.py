@@ -228,6 +228,7 @@ def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "in use" in refused("--port", taken.getsockname()[1])
+    assert "--port must be in 0..65535" in refused("--port", 99999)
     other = tmp_path / "other.npz"
     np.savez(other, x=np.zeros(3))
     assert f"{other} is no gallery that can be read" in refused("--gallery", other)
