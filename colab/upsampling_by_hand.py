@@ -284,6 +284,9 @@ same = np.testing.assert_allclose
 same(nearest, [[4, 4, 5, 5], [4, 4, 5, 5], [10, 10, 20, 20], [10, 10, 20, 20]])
 same(bilinear[0], [10, 12.5, 17.5, 20])
 same(bilinear[:, 0], [10, 15, 25, 30])
+# A filter that is not symmetric shows which way it lies.
+lying = np.arange(9, dtype=np.float32).reshape(3, 3, 1, 1)
+same(conv_transpose(maps(np.eye(1)), lying, 2, "VALID")[0, ..., 0], lying[..., 0, 0])
 same(steps, [150.5, 128.5, 146.1], rtol=1e-6)
 same(pooled[0, ..., 0], [[4, 5], [10, 20]])
 same(places[0, ..., 0], [[1, 6], [8, 15]])

@@ -259,8 +259,8 @@ print(f"at the validation's threshold {100 * accuracy:.1f} % of the test pairs a
 # %% [markdown]
 # ## 6. Two pictures of your own
 #
-# In Colab, choose two pictures with **one** handwritten digit each, cut close (or choose none).
-# Elsewhere put their paths into `OWN`. Without any, two test digits serve.
+# In Colab, choose two pictures with **one** handwritten digit each, cut close (or click *Cancel
+# upload* to go on). Elsewhere put their paths into `OWN`. Without two, two test digits serve.
 
 # %%
 OWN = []
@@ -279,6 +279,7 @@ def as_digit(path):
 if len(OWN) == 2:
     two = [as_digit(path) for path in OWN]
 else:
+    print(f"{len(OWN)} pictures were given, not two: here are two test digits.")
     two = [test[int(place)]["image"] for place in np.flatnonzero(test.labels == 8)[:2]]
 show_verdict(hard_run, hard_variables, two, threshold, "gray_r")
 

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     import experiments.datasets  # noqa: F401  For `--set data.name=`; an experiment may need none.
-    from experiments import checks, environment, overrides, plan, profile
+    from experiments import checks, environment, lock, overrides, plan, profile
     from experiments.report import finish
     from zoo.train import config, loop
     from zoo.train.parallel import Layout
@@ -128,7 +128,8 @@ def run(args: argparse.Namespace) -> int:
         return 0 if good else 1
     report = finish.write if args.traceback else finish.attempt
     try:
-        with profile.Trace(workdir / "tensorboard", asked=args.profile) as trace:
+        tracing = profile.Trace(workdir / "tensorboard", asked=args.profile)
+        with lock.locked(workdir), tracing as trace:
             kept = [*beside.items(), environment.record(experiment.seed)]
             hooks |= {"beside": kept, "watch": trace, "finish": report}
             loop.train(args.name, experiment, workdir, layout, **hooks)

@@ -216,7 +216,7 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     budget, need = _memory(), EMBEDDED * experiment.model.width * math.prod(size) * each
     most_classes = int(max(min(len(counts), 16, budget / need), 2))
     fitting = (n for n in range(most_classes, 1, -1) if each * n % devices == 0)
-    several = next(fitting, devices)  # One more fault of a folder for so many devices.
+    several = next(fitting, devices)  # Too many classes, which the launch refuses in words.
     why = f"{each} pictures of {several} of the {len(counts)} training classes, 16 at most, and no"
     why += f" more than {_gib(budget)} hold ({_gib(need * several)} by estimate)"
     batch = settle("data.batch_size", each * several, why)

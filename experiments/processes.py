@@ -125,7 +125,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     if os.environ[_CHILD] == "here":
         where["local_device_ids"] = [args.process]  # Of GPUs one each; CPUs are not counted so.
     where["heartbeat_timeout_seconds"] = HEARTBEAT
-    # At the end the others wait for process 0, which writes the report. JAX 0.7 has no such limit.
+    # At the end the others wait for process 0, which writes the report; in JAX 0.7 five minutes.
     if "shutdown_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
         where["shutdown_timeout_seconds"] = REPORT
     jax.distributed.initialize(**where)

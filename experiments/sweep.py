@@ -17,7 +17,7 @@ from types import ModuleType
 
 import jax
 
-from experiments import compare, environment, plan
+from experiments import compare, environment, lock, plan
 from experiments.launch import finite
 from experiments.report import finish
 from zoo.data.images import write_atomically
@@ -95,9 +95,9 @@ def sweep(
         print(told, flush=True)
         try:
             beside = [*plans[workdir][1].items(), environment.record(experiment.seed)]
-            scores = loop.train(
-                name, experiment, workdir, layout, beside=beside, finish=finish.attempt
-            )
+            hooks = {"beside": beside, "finish": finish.attempt}
+            with lock.locked(workdir):
+                scores = loop.train(name, experiment, workdir, layout, **hooks)
         except loop.Interrupted as stop:
             print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
             return 128 + stop.signum

@@ -2,9 +2,10 @@
 
 python -m experiments.bench [ROW...] [--repeats 5] [--patience S] [--list] [--quick]
 
-A ROW is a row's name or the beginning of several, as "unet" or "mining/batch_all"; none means all.
-Each row's record goes into bench.json here as soon as it is there, and bench.md is written anew
-from all records; rows measured before stay. With --quick sizes are tiny, to see whether a row
+A ROW is a row's name or the first parts of several, as "unet" or "mining/batch_all_triplet"; none
+means all. Each row's record goes into bench.json here as soon as it is there, and bench.md is
+written anew from all records; rows measured before stay. Run it in experiments/bench to renew the
+tables that are kept there. With --quick sizes are tiny, to see whether a row
 runs, and nothing is written.
 """
 
@@ -48,7 +49,7 @@ def chosen(rows: list[Row], words: list[str]) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="a name or its beginning; all")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="a name or its first parts; all")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, at least 1")
     parser.add_argument("--patience", type=float, help="seconds in which a side must be ready")
     parser.add_argument("--list", action="store_true", help="names the rows and ends")

@@ -79,7 +79,7 @@ class ImageFolderClasses(ClassFolders):
             raise ValueError(f"image_folder_classes takes {takes}, not {got}.")
         try:
             re.compile(self.group)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise ValueError(f"group={self.group!r} is no regular expression ({error}).") from error
         self.CHANNELS = self.channels
         self.MEAN, self.STD = (0.5,) * self.channels, (0.25,) * self.channels

@@ -35,7 +35,7 @@ class ImageFolderMasks(SegmentationBuilder):
     def set_up(self) -> None:
         try:
             re.compile(self.group)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise ValueError(f"group={self.group!r} is no regular expression ({error}).") from error
 
     def source_files(self) -> list[Path]:

@@ -7,10 +7,11 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from experiments.folders.classes import class_folders
@@ -53,6 +54,7 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
         splits = {mask: place[image][0] for image, mask in masks.items()}
         meaning = _tried(lambda _: understand(seen, find_table(root, [*splits])), root, faults)
         faults += _values(meaning, seen, splits) if meaning else []
+    faults += _dark([*marks])
     near = near_pairs([*marks.values()])
     if len(marks) > 1:
         names = {file.relative_to(root).as_posix(): place[file] for file in marks}
@@ -90,6 +92,21 @@ def _tried(
         broken = "cannot be read as" in text or "an empty file" in text
         kind = kind or ("classes" if file.is_dir() else "unreadable" if broken else "mode")
         faults.append(Fault(kind, file, what, remedy))
+
+
+def _dark(files: Sequence[Path]) -> list[Fault]:
+    """Of 16-bit pictures, as a whole: cameras of 10 or 12 bits leave the highest ones unused."""
+    highest = {}
+    for file in files:
+        with Image.open(file) as opened:
+            if opened.mode.startswith("I"):
+                highest[file] = int(np.asarray(opened).max())
+    most = max(highest.values(), default=2**16)
+    if most >= 2**14:
+        return []
+    what = f"is of {len(highest)} 16-bit picture(s) with values up to {most}, which are read by"
+    what += f" dividing by 257: {round(most / 257) + 1} grey levels are left"
+    return [Fault("depth", min(highest), what, "multiply all by one factor, up to 65535", True)]
 
 
 def _sizes(image: Path, mask: Path, size: tuple, own: tuple) -> list[Fault]:

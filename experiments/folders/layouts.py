@@ -176,13 +176,16 @@ def natural(text: str) -> tuple[list, str]:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """All files at any depth; links to folders are followed, none twice, hidden ones left out."""
-    seen = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        place = os.path.realpath(folder)
-        folders[:] = [] if place in seen else [name for name in folders if name[0] != "."]
-        yield from () if place in seen else (Path(folder, n) for n in names if n[0] != ".")
-        seen.add(place)
+    """All files at any depth, none twice; links to folders are followed, hidden ones left out."""
+    top, seen, tops = os.path.realpath(root), set(), [root]
+    for start in tops:  # It grows: what only links reach comes after all that lies here itself.
+        for folder, folders, names in os.walk(start):
+            place = os.path.realpath(folder)
+            folders[:] = [] if place in seen else sorted(n for n in folders if n[0] != ".")
+            yield from () if place in seen else (Path(folder, n) for n in names if n[0] != ".")
+            seen.add(place)
+            links = [Path(folder, n) for n in folders if os.path.islink(os.path.join(folder, n))]
+            tops += [link for link in links if not Path(top).is_relative_to(link.resolve())]
 
 
 def _placed(root: Path) -> dict[Path, tuple[str | None, str, tuple[str, ...]]]:

@@ -6,7 +6,7 @@ A value that hardly ever fills a square of 2x2 px is stray: an anti-aliased edge
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,7 +122,7 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
         _check_palette(table, rows, {} if coloured else palette)
         void = {v for v, (name, _) in rows.items() if _VOID.fullmatch(name)}
         void |= {255} - rows.keys() if not coloured else set()
-        if sum(v in pixels for v in rows.keys() - void) < 2:
+        if pixels.keys() - rows.keys() and sum(v in pixels for v in rows.keys() - void) < 2:
             held = ", ".join(written(v, coloured) for v in sorted(pixels)[:8])
             what = f"The masks hold {held}, fewer than two classes of {table}"
             raise ValueError(f"{what}; list the values that they hold.")
@@ -156,11 +156,12 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
 
 def _check_palette(table: Path, rows: Mapping, palette: Mapping[int, int]) -> None:
     """Raises ValueError where the masks' own colours tell other ids than the table's rows."""
-    listed = {rgb: v for v, (_, rgb) in rows.items() if rgb is not None}
+    listed = defaultdict(list)  # Several rows may be of one colour.
+    for v, (_, rgb) in rows.items():
+        listed[rgb].append(v)
     for v, rgb in palette.items():
-        if listed.get(rgb, v) != v:
-            name = rows[listed[rgb]][0]
-            what = f"{table} has {name!r} (#{rgb:06x}) in the place of {listed[rgb]}"
+        if v in rows and (places := listed.get(rgb)) and v not in places:
+            what = f"{table} has {rows[places[0]][0]!r} (#{rgb:06x}) in the place of {places[0]}"
             hint = "give rows of name,id,r,g,b with the ids of the palette"
             raise ValueError(f"{what}, but the palette of the masks at {v}; {hint}.")
 

@@ -49,8 +49,8 @@ def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, s
         if match := re.search(pattern, name):
             together = [*together, (by_finding.setdefault(match[0], i), i)]
     if pattern and not by_finding:
-        where = f"no path in the folder, such as {names[0]}"
-        raise ValueError(f"group={pattern!r} is found in {where}; give one that is, or none.")
+        what = f"group={pattern!r} is found in no path of the folder, such as {names[0]}"
+        raise ValueError(f"{what}; give one that is, or data.group= for no groups.")
     rows, columns = np.array([*together], int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=2 * (len(names),))
     _, first, group = np.unique(

@@ -44,7 +44,8 @@ def data(run: Run) -> Table:
         for split, uses in splits.items()
         for source in [run.source(split)]
     ]
-    return Table(f"Data: {run.info.name}", ["split", "used for", "pictures", "hash"], rows)
+    head = ["split", "used for", "pictures", f"hash of {SAMPLE} at most"]
+    return Table(f"Data: {run.info.name}", head, rows)
 
 
 def digest(source: Sequence[Mapping[str, Any]]) -> str:

@@ -96,3 +96,15 @@ def test_depends_on_seed_and_number_alone():
 def test_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         plan_of(**change)
+
+
+def test_a_deck_is_shuffled_anew_and_by_the_seed():
+    """Six pictures a class in hands of three: one order for ever has two hands of each class."""
+
+    def hands(seed):
+        plan = plan_of(np.repeat([1, 2], 6), p=2, k=3, seed=seed)
+        return [tuple(sorted(hand)) for n in range(40) for hand in plan[n].reshape(2, 3).tolist()]
+
+    assert len({*hands(0)}) > 4
+    by_class = [sorted(hand for hand in hands(seed)[:2]) for seed in range(8)]
+    assert len({*map(tuple, by_class)}) > 1

@@ -25,6 +25,13 @@ def test_options_are_not_shared():
     assert a == b and a.options is not b.options
 
 
+def test_what_opens_a_source_is_told():
+    assert Data(name="x", cache_mib=7, path="p").opening() == {
+        "path": "p", "image": "image", "label": "label", "num_classes": None, "options": {},
+        "cache_mib": 7,
+    }  # fmt: skip
+
+
 def test_mean_and_std_are_the_data_sets_unless_given():
     info = Info("x", 2, ("a", "b"), channels=3, mean=(0.4, 0.5, 0.6), std=(0.3,) * 3)
     assert Data(name="x").normalised(info) == info

@@ -62,6 +62,13 @@ def test_batches_depend_on_seed_and_step_alone_and_pictures_are_augmented_apart(
     assert len(np.unique(changes.round(3))) == len(changes) > 3
 
 
+def test_a_window_is_cut_and_outside_lies_the_mean():
+    grey, data = Preprocess(1, (0.4,), (0.25,)), Data(name="x", batch_size=4, crop=(8, 10))
+    image = tuple_batches(Pictures(5), pairs, data, grey, seed=3)[0]["image"]
+    assert image.shape == (4, 2, 8, 10, 1)
+    assert ((np.abs(image) < 1e-5).sum((2, 3, 4)) == 8 * 10 - 4 * 6).all()
+
+
 def test_two_processes_share_the_batch_of_one():
     options = {"augment": Augment(brightness=0.5)}
     whole = batches(Pictures(5), **options)[2]

@@ -54,6 +54,13 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [row["scores"]["iou"] for row in rows] == [s["iou"] for s in scores]
     assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
+    options = ["--split=validation", "--rounds=1", f"--out={tmp_path / 'v'}"]
+    assert compare.main([workdirs[0], *options]) == 0
+    (row,) = json.loads((tmp_path / "v" / "compare.json").read_text())
+    told = map(json.loads, (tmp_path / "seed0" / "metrics.jsonl").read_text().splitlines())
+    speed = statistics.median(r["images_per_second"] for r in told if "images_per_second" in r)
+    assert row["data"] == "digit_scenes validation"
+    assert row["minutes"] == pytest.approx(row["steps"] * row["batch"] / speed / 60)
     parsed = pages.read(tmp_path / "out" / "compare.html")
     assert parsed.tables["Scores and costs"][1][:4] == cells[:4]
     assert parsed.tables["Classes"][0][1:] == rows[0]["classes"]

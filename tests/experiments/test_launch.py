@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import launch
+from zoo.train import loop
 
 SMALL = [
     "--set=model.width=4", "--set=model.depth=2", "--set=data.batch_size=8", "--set=steps=4",
@@ -81,6 +82,16 @@ def test_overfit_judges(tmp_path, capsys):
     assert launch.main(command) == 0
     assert "goes to zero on 8 example(s)" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("how", ["jit", "pmap", "fsdp"])
+def test_the_dispatcher_reaches_the_training(how, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(
+        loop, "train", lambda name, experiment, workdir, layout, **_: seen.append(layout.how)
+    )
+    command = ["quickstart", "--workdir", str(tmp_path / "run"), f"--parallel={how}"]
+    assert launch.main(command) == 0 and seen == [how]
 
 
 @pytest.mark.slow

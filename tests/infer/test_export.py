@@ -1,5 +1,6 @@
 """Exported models beside the ones they were made of."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -284,3 +285,12 @@ def test_the_command_tells_what_it_takes(run, tmp_path, capsys):
     (tmp_path / "mine").write_text("mine")
     code, said = do("--out", tmp_path / "mine")
     assert code == 2 and said.err.count("\n") == 1 and "choose another file" in said.err
+
+
+def test_no_folder_of_the_trainer_is_shipped(run, tmp_path):
+    data = dataclasses.replace(run.experiment.data, path="/home/me")
+    own = dataclasses.replace(run.experiment, data=data, init_from="/home/me/old")
+    export(
+        dataclasses.replace(run, experiment=own), tmp_path / "m.safetensors", format="safetensors"
+    )
+    assert "/home/me" not in (tmp_path / "config.json").read_text()

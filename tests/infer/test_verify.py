@@ -99,3 +99,12 @@ def test_bad_input_is_one_line(tmp_path, pair, capsys):
         assert main(arguments) == 2
         printed = capsys.readouterr()
         assert printed.out == "" and message in printed.err and printed.err.count("\n") == 1
+
+
+def test_the_threshold_is_that_of_validation(tmp_path):
+    embedded.write(tmp_path)
+    lines, file = tmp_path / "metrics.jsonl", tmp_path / "experiment.json"
+    row = '{"step": 1, "split": "%s", "eer_threshold": 9.0, "eer_threshold_far": 0.9}\n'
+    lines.write_text(row % "train" + lines.read_text() + row % "test")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "split": "test"}))
+    assert load_run(tmp_path).validated()["eer_threshold"] == embedded.THRESHOLD

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,6 +80,13 @@ def test_refuses_anchors_that_are_no_rows(anchors, message):
             mask(labels, anchors=anchors)
     with pytest.raises(ValueError, match=message):
         batch_all_triplet(points, labels, margin=0.2, anchors=anchors)
+
+
+def test_anchors_known_before_jit_are_taken_within_it():
+    """As those that a function closes over, which `jnp` would trace."""
+    labels, anchors = jnp.array([0, 1, 0, 1]), jnp.array([2, 0])
+    got = jax.jit(lambda labels: positive_mask(labels, anchors=anchors))(labels)
+    np.testing.assert_array_equal(got, positive_mask(labels)[anchors])
 
 
 def test_int64_labels_within_int32_are_taken():

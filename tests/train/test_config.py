@@ -178,7 +178,9 @@ def test_resuming_may_change_only_what_the_design_lists(tmp_path):
         config.check_same(tmp_path, "yours", old)
 
 
-@pytest.mark.parametrize("file", ["dataset.json", "metrics.jsonl", "report.html"])
+@pytest.mark.parametrize(
+    "file", ["dataset.json", "environment.json", "metrics.jsonl", "report.html"]
+)
 def test_a_folder_whose_files_a_run_would_replace_is_no_workdir(tmp_path, file):
     (tmp_path / "anything.txt").touch()
     config.check_same(tmp_path, "mine", experiment())

@@ -275,7 +275,7 @@ def test_early_stopping_survives_a_relaunch(tmp_path):
     )
     loop.train("small", still, tmp_path, Layout())
     assert arrays(tmp_path)[0] == 8  # Best at 2, stale at 4, 6 and 8.
-    loop.train("small", still, tmp_path, Layout())
+    assert loop.train("small", still, tmp_path, Layout())["step"] == 2
     assert arrays(tmp_path)[0] == 8
 
 

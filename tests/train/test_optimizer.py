@@ -39,7 +39,7 @@ TORCH = {
     "sgd": ({"momentum": 0.9}, "SGD", {"momentum": 0.9}),
     "adam": ({}, "Adam", {}),
     "adamw": ({}, "AdamW", {}),
-    "rmsprop": ({"decay": 0.9}, "RMSprop", {"alpha": 0.9}),
+    "rmsprop": ({"decay": 0.5}, "RMSprop", {"alpha": 0.5}),
 }
 
 

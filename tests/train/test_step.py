@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from zoo.losses import pixel_cross_entropy
 from zoo.metrics import confusion_matrix
+from zoo.train.parallel import Layout, to_host
 from zoo.train.state import create
 from zoo.train.step import make_eval_step, make_train_step
 from zoo.train.task import Task
@@ -91,12 +92,42 @@ def test_a_batch_without_labels_moves_nothing():
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
 
-def test_dropout_differs_by_step_and_repeats_by_seed():
-    class Dropped(nn.Module):
-        @nn.compact
-        def __call__(self, image, *, train=False):
-            return nn.Dense(K)(nn.Dropout(0.5, deterministic=not train)(image))
+class Dropped(nn.Module):
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        return nn.Dense(K)(nn.Dropout(0.5, deterministic=not train)(image))
 
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        return nn.Dense(K)(nn.BatchNorm(not train, momentum=0.5)(image))
+
+
+def test_dropout_differs_by_device():
+    """The same picture on each: with one mask for all the loss would be that of one device."""
+    model, tx, batch = Dropped(), optax.sgd(0.0), next(batches(1, b=1, size=9))
+    state = create(model, (batch["image"],), tx, seed=1, ema=False)
+
+    def loss(devices):
+        layout = Layout(devices=jax.devices()[:devices])
+        rows = {k: np.repeat(x, devices, 0) for k, x in batch.items()}
+        step = layout.map(make_train_step(model, Pixels(), tx))
+        return float(to_host(step(layout.put(state), layout.split(rows))[1])["loss"])
+
+    assert abs(loss(1) - loss(2)) > 1e-3
+
+
+def test_statistics_see_every_part_of_an_accumulated_batch():
+    model, tx, batch = Normed(), optax.sgd(0.0), next(batches(1))
+    state = create(model, (batch["image"],), tx, seed=1, ema=False)
+    step = jax.jit(make_train_step(model, Pixels(), tx, accumulate=2))
+    got = step(state, batch)[0].batch_stats["BatchNorm_0"]["mean"]
+    first, second = batch["image"].reshape(2, -1, C).astype(np.float64).mean(1)
+    np.testing.assert_allclose(got, 0.5 * (0.5 * first) + 0.5 * second, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_differs_by_step_and_repeats_by_seed():
     model, tx = Dropped(), optax.sgd(0.0)
     batch = next(batches(1))
     state = create(model, (batch["image"],), tx, seed=1, ema=False)

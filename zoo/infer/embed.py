@@ -18,7 +18,7 @@ from zoo.infer.load import Trained, fingerprint
 from zoo.infer.predict import Variables
 from zoo.train.embedding import Embedding
 
-BATCH, PIXELS = 64, 2**20  # At most, in one call.
+BATCH, PIXELS = 64, 2**22  # At most, in one call.
 
 
 def embed(

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Rows = jax.Array | None
+OrNone = jax.Array | None
 
 
-def positive_mask(labels: jax.Array, *, valid: Rows = None, anchors: Rows = None) -> jax.Array:
+def positive_mask(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = None) -> jax.Array:
     """Which examples have the anchor's label, without the anchor itself: [a, b] bool.
 
     Raises ValueError where shapes or types do not fit, or labels do not fit int32.
@@ -21,20 +21,20 @@ def positive_mask(labels: jax.Array, *, valid: Rows = None, anchors: Rows = None
     return same & both & (anchors[:, None] != jnp.arange(len(labels)))
 
 
-def negative_mask(labels: jax.Array, *, valid: Rows = None, anchors: Rows = None) -> jax.Array:
+def negative_mask(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = None) -> jax.Array:
     """Which examples have another label than the anchor: [a, b] bool; as `positive_mask`."""
     same, both, _ = _pairs(labels, valid, anchors)
     return ~same & both
 
 
-def triplet_mask(labels: jax.Array, *, valid: Rows = None, anchors: Rows = None) -> jax.Array:
+def triplet_mask(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = None) -> jax.Array:
     """Which (anchor, positive, negative) are triplets: [a, b, b] bool, so for small batches."""
     options = {"valid": valid, "anchors": anchors}
     positive, negative = positive_mask(labels, **options), negative_mask(labels, **options)
     return positive[:, :, None] & negative[:, None, :]
 
 
-def num_triplets(labels: jax.Array, *, valid: Rows = None, anchors: Rows = None) -> jax.Array:
+def num_triplets(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = None) -> jax.Array:
     """How many triplets there are: P K (K - 1) (P K - K) for P classes of K.
 
     A scalar, float32, as int32 would overflow from b = 2048 on; exact to 2^24, then to 1e-6.
@@ -44,7 +44,7 @@ def num_triplets(labels: jax.Array, *, valid: Rows = None, anchors: Rows = None)
     return (positives * negative_mask(labels, **options).sum(axis=1)).sum()
 
 
-def check_labels(labels: jax.Array, valid: Rows) -> tuple[jax.Array, jax.Array]:
+def check_labels(labels: jax.Array, valid: OrNone) -> tuple[jax.Array, jax.Array]:
     """Labels as int32 and valid as bool, both [b]; ValueError if they cannot be that."""
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels must be integers [b]; got {labels.dtype} {labels.shape}.")
@@ -56,7 +56,7 @@ def check_labels(labels: jax.Array, valid: Rows) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(labels, jnp.int32), valid
 
 
-def check_valid(valid: Rows, shape: tuple[int, ...]) -> jax.Array:
+def check_valid(valid: OrNone, shape: tuple[int, ...]) -> jax.Array:
     """Which rows count, [b] bool; None is all, what is not bool of that shape a ValueError."""
     valid = jnp.ones(shape, bool) if valid is None else valid
     if valid.shape != shape or valid.dtype != bool:
@@ -65,7 +65,7 @@ def check_valid(valid: Rows, shape: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(valid)
 
 
-def check_batch(embeddings, labels, valid: Rows, anchors: Rows = None) -> tuple[jax.Array, ...]:
+def check_batch(embeddings, labels, valid: OrNone, anchors: OrNone = None) -> tuple[jax.Array, ...]:
     """Embeddings [b, d] float32, labels, valid and anchors [a]; ValueError likewise, and at b = 0.
 
     Rows that are not valid are zeros: padding may hold nan, which a later `where` would leave in
@@ -86,13 +86,13 @@ def _pairs(labels, valid, anchors) -> tuple[jax.Array, jax.Array, jax.Array]:
     return labels[anchors][:, None] == labels, valid[anchors][:, None] & valid, anchors
 
 
-def _rows(anchors: Rows, b: int) -> jax.Array:
+def _rows(anchors: OrNone, b: int) -> jax.Array:
     """Anchors [a], all of b for None; ValueError where they can be seen to be no rows."""
-    anchors = jnp.arange(b) if anchors is None else anchors
+    anchors = np.arange(b) if anchors is None else anchors
     if anchors.ndim != 1 or not jnp.issubdtype(anchors.dtype, jnp.integer):
         raise ValueError(f"anchors must be integers [a]; got {anchors.dtype} {anchors.shape}.")
-    if len(anchors) and not isinstance(anchors, jax.core.Tracer):
-        ends = int(anchors.min()), int(anchors.max())
-        if ends[0] < 0 or ends[1] >= b:
-            raise ValueError(f"anchors must be rows, 0..{b - 1}; got {ends[0]} to {ends[1]}.")
+    hidden = isinstance(anchors, jax.core.Tracer) or not getattr(anchors, "is_fully_addressable", 1)
+    seen = np.zeros(0, int) if hidden else np.asarray(anchors)  # Under `jit` jnp would trace it.
+    if seen.size and (seen.min() < 0 or seen.max() >= b):
+        raise ValueError(f"anchors must be rows, 0..{b - 1}; got {seen.min()} to {seen.max()}.")
     return jnp.asarray(anchors)

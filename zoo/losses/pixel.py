@@ -88,6 +88,7 @@ def known_pixels(
 def per_class_weights(class_weights: Weights, k: int) -> jax.Array:
     """[k] float32, ones for None; ValueError where there are not k, or one is seen below 0."""
     given = np.ones(k) if class_weights is None else class_weights
+    given = given if hasattr(given, "shape") else jnp.asarray(given)  # Some may be traced.
     if (shape := np.shape(given)) != (k,):
         wanted = f"one a class, ({k},) as the logits have"
         raise ValueError(f"class_weights must be {wanted}; got {shape}.")

@@ -1,6 +1,7 @@
 """Layers that the segmentation models share, and the check of their fields and images."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -26,10 +27,10 @@ FIELDS: Fields = {
 }
 
 
-def check(model: nn.Module, image: jax.Array, fields: Fields = {}) -> None:  # noqa: B006
+def check(model: nn.Module, image: jax.Array, fields: Fields = MappingProxyType({})) -> None:
     """ValueError where a field (see `fields`, then `FIELDS`) or the image is impossible."""
     name = type(model).__name__
-    for field, (good, wanted) in (FIELDS | fields).items():
+    for field, (good, wanted) in {**FIELDS, **fields}.items():
         if hasattr(model, field) and not good(getattr(model, field)):
             raise ValueError(f"{name}.{field} must be {wanted}; got {getattr(model, field)!r}.")
     if image.ndim != 4 or not jnp.issubdtype(image.dtype, jnp.floating):
@@ -64,9 +65,9 @@ class Conv(nn.Conv):
 class BatchNorm(nn.Module):
     """As PyTorch's, epsilon 1e-5 and averages that move by a tenth: Ioffe & Szegedy, ICML 2015.
 
-    Variables are Flax's, whose 0.99 brings the averages too late for runs of a thousand steps; that
-    of the variance is the batch's own, not PyTorch's n / (n - 1) of it. The variance is taken about
-    the mean, and the sums are fast on CPU (`zoo.ops.normalize`).
+    Variables are Flax's, whose 0.99 brings the averages too late for runs of a thousand steps; so
+    is the variance averaged, without PyTorch's n / (n - 1). It is taken about the mean, and the
+    sums are fast on CPU (`zoo.ops.normalize`).
     """
 
     train: bool  # Normalises by the batch, and moves the averages.

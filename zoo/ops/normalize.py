@@ -19,9 +19,9 @@ def mean_and_var(x: jax.Array, axis_name: str | None = None) -> tuple[jax.Array,
         return mean if axis_name is None else jax.lax.pmean(mean, axis_name)
 
     mean = average(x := x.astype(jnp.float32))
-    # E(x - a)^2 - (E x - a)^2 for an a without a gradient, here 0 less: its sums are by channel.
-    away = mean - (a := jax.lax.stop_gradient(mean))
-    return mean, average(jnp.square(x - a)) - jnp.square(away)
+    fixed = jax.lax.stop_gradient(mean)
+    # The second term is 0, and there for second derivatives: E(x - a)^2 - (E x - a)^2 is any a's.
+    return mean, average(jnp.square(x - fixed)) - jnp.square(mean - fixed)
 
 
 @jax.custom_jvp

@@ -17,7 +17,7 @@ from zoo.data.info import Info
 from zoo.train import fields
 
 FILE = "experiment.json"
-OURS = ("dataset.json", "metrics.jsonl", "report.html")  # Further files, which a run replaces.
+OURS = ("dataset.json", "environment.json", "metrics.jsonl", "report.html")  # Further files.
 # What a workdir that is resumed may change: where to stop and how often to look.
 FREE = ("steps", "log_every", "eval_every", "checkpoint_every", "data.path")
 # What an evaluation must share with the training: what the parameters fit, and mean.
@@ -91,6 +91,7 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Experiment:
     """What `to_dict` was given; ValueError for an unknown class or field, or a wrong type."""
+    values.get("task", {}).pop("picture_classes", None)  # Of runs before 27 November 2026.
     return fields.decode(values, "", Experiment)
 
 
@@ -130,7 +131,6 @@ def check_same(
     experiment, of which only the name and what the parameters fit must agree.
     """
     if not evaluating and not (pathlib.Path(workdir) / FILE).is_file():
-        # A run that was killed before it wrote experiment.json has none of these.
         if found := [file for file in OURS if (pathlib.Path(workdir) / file).exists()]:
             problem = f"{workdir} holds a {found[0]} but no {FILE}, so no run of ours"
             raise ValueError(f"{problem}; choose another --workdir.")

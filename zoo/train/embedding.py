@@ -70,7 +70,7 @@ class Embedding:
             signature.bind(*signature.parameters.keys() - names, **self.options)
         except TypeError as error:
             taken = ", ".join(name for name in names if name not in GIVEN)
-            hint = f"it takes {taken}, as in --set task.options.margin=0.2"
+            hint = f"it takes {taken}; --set task.options={{}} clears those of another loss"
             raise ValueError(f"task.options of {self.loss}: {error}; {hint}.") from error
         require(self, "task.", ("images_per_class", "renew_every"), "at least 1", lambda v: v >= 1)
 

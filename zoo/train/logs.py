@@ -36,7 +36,8 @@ class Log(contextlib.AbstractContextManager):
         if writes:
             workdir.mkdir(parents=True, exist_ok=True)
             old = read_metrics(workdir) if (workdir / METRICS).exists() else []
-            if old and not start:  # Somebody took the checkpoints away.
+            # No checkpoint: it was killed before the first, or somebody took them away.
+            if old and not start and not (workdir / f"{METRICS}.old").exists():
                 os.replace(workdir / METRICS, workdir / f"{METRICS}.old")
             kept = [_line(record).encode() for record in old if record["step"] <= start]
             write_atomically(workdir / METRICS, lambda file: file.writelines(kept))

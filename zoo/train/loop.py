@@ -69,11 +69,11 @@ def train(
         new = {"name": name, "best": None, "stale": 0}
         state, meta, passed = checkpoints.restore(fresh) or (fresh, new, [])
         start, headline = int(state.step), run.task.headline
-        log = Log(workdir, steps=experiment.steps, start=start, headline=headline)
-        if jax.process_index() == 0:
+        if jax.process_index() == 0:  # The first files: they tell that the others are a run's.
             config.write_experiment(workdir, name, experiment, run.info)
             for file, text in beside:
                 write_atomically(workdir / file, lambda out, text=text: out.write(text))
+        log = Log(workdir, steps=experiment.steps, start=start, headline=headline)
         with log:
             for line in passed:
                 log.say(f"Warning: {line}; going on from the checkpoint before it.")

@@ -28,8 +28,8 @@ from zoo.train.task import Task
 class Segmentation:
     """Pixel-wise softmax cross-entropy, or another loss, scored by intersection over union.
 
-    Evaluation scores every pixel of the label: logits of a resized picture are resized back
-    first. Its `loss` is the plain cross-entropy, without class weights or smoothing.
+    Evaluation scores every pixel of the label (of a network with VALID padding those it predicts):
+    logits of a resized picture are resized back first. Its `loss` is the plain cross-entropy.
     """
 
     label_smoothing: float = 0.0

@@ -5,12 +5,14 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import embed_folder, plan, segment_folder
 from experiments.folders.check import check_folder
 from zoo.__main__ import main
+from zoo.data.images import read_image
 
 HERE = pathlib.Path(__file__).parent
 spec = importlib.util.spec_from_file_location("planted", HERE / "planted.py")
@@ -223,3 +225,20 @@ def test_masks_of_which_no_value_is_known_are_all_told(tmp_path):
     (tmp_path / "classes.csv").write_text("name,id\nground,0\nthing,1\n")
     _, faults = check(tmp_path)
     assert len([f for f in faults if "is a JPEG" in f.what]) == len(masks)
+
+
+@pytest.mark.parametrize(("highest", "told"), [(4095, 17), (2**14, None), (65535, None)])
+def test_pictures_of_12_bits_in_files_of_16_are_told(highest, told, tmp_path):
+    planted.clean(tmp_path)
+    rng, levels = np.random.default_rng(0), set()
+    for file in tmp_path.glob("*/images/*.png"):
+        with Image.open(file) as image:
+            pixels = rng.integers(0, highest + 1, image.size[::-1])
+        pixels[0, 0] = highest
+        Image.fromarray(pixels.astype(np.uint16)).save(file)
+        levels |= {*np.unique(read_image(file, 1)).tolist()}
+    faults = [f for f in check(tmp_path)[1] if f.kind == "depth"]
+    assert [f.warning for f in faults] == [True] * (told is not None)
+    if told:
+        assert "is of 10 16-bit picture(s) with values up to 4095" in faults[0].what
+        assert f": {told} grey levels are left" in faults[0].what and len(levels) == told

@@ -204,6 +204,18 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert faults == []
 
 
+@pytest.mark.parametrize("name", ["aa", "current", "latest", "zz"])
+def test_a_link_beside_what_it_stands_for_changes_nothing(name, tmp_path):
+    splits = ("train", "val")
+    write(tmp_path / "own", *(f"{s}/{k}/{s}.png" for s in splits for k in ("images", "masks")))
+    write(tmp_path, "images/else.png", "masks/else.png")
+    (tmp_path / "own" / name).symlink_to(tmp_path / "own" / "train")
+    (tmp_path / "own" / "up").symlink_to(tmp_path)
+    _, pairs, faults = find_pairs(tmp_path / "own")
+    assert {split: len(some) for split, some in pairs.items()} == {"train": 1, "validation": 1}
+    assert faults == []
+
+
 def test_accents_written_in_two_ways_are_one_name(tmp_path):
     one, two = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
     assert one != two

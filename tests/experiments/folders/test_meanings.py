@@ -272,6 +272,8 @@ def test_a_table_of_other_values_than_the_masks_hold_is_refused(text, tmp_path):
         meaning(tmp_path / "a.png", table=tmp_path / "classes.txt")
     (tmp_path / "classes.txt").write_text("background,0\nroad,255\n")
     assert meaning(tmp_path / "a.png", table=tmp_path / "classes.txt").ids == {0: 0, 255: 1}
+    grey(tmp_path / "b.png", [0, 0])  # Of healthy ones: all that they hold is listed.
+    assert meaning(tmp_path / "b.png", table=tmp_path / "classes.txt").ids == {0: 0, 255: 1}
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,7 @@ def test_a_palette_that_tells_other_ids_than_the_tables_rows_is_refused(text, wo
     mask.save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=words):
         meaning(tmp_path / "a.png", table=tmp_path / "classes.csv")
-    rows = "void,0,0,0,0\nred,1,200,0,0\ngreen,2,0,200,0\n"
+    rows = "void,0,0,0,0\nred,1,200,0,0\ngreen,2,0,200,0\nother,3,0,0,0\n"  # Two of a colour.
     (tmp_path / "classes.csv").write_text(rows)
     found = meaning(tmp_path / "a.png", table=tmp_path / "classes.csv")
-    assert found.names == ("red", "green") and found.ids[1] == 0 and found.ids[0] == 255
+    assert found.names == ("red", "green", "other") and found.ids[1] == 0 and found.ids[0] == 255

@@ -145,3 +145,23 @@ def test_threads_draw_at_once(tmp_path):
         list(pool.map(lambda path: figures.curves(RECORDS, path), paths))
     for path in paths:
         np.testing.assert_array_equal(pixels(path), pixels(paths[0]))
+
+
+def test_truth_prediction_and_error_by_hand(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path, **_: drawn.append(figure))
+    image, truth, said = (
+        np.zeros((1, 3, 3), np.uint8),
+        np.array([[0, 1, 255]]),
+        np.array([[0, 0, 1]]),
+    )
+    figures.grid([image], [truth], [said], info(2), "")
+    shown = {axes.get_title(): axes.images[0].get_array()[0] for axes in drawn[0].axes}
+    a, b = info(2).colours
+    right, wrong = figures.RIGHT, figures.WRONG
+    np.testing.assert_array_equal(shown["truth"], [a, b, VOID_COLOUR])
+    np.testing.assert_array_equal(shown["prediction"], [a, a, b])
+    np.testing.assert_array_equal(shown["error"], [right, wrong, VOID_COLOUR])
+    figures.confusion(np.array([[3, 1], [0, 4]]), ["a", "b"], "")
+    texts = {text.get_position(): text.get_text() for text in drawn[1].axes[0].texts}
+    assert texts == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}  # Columns, rows.

@@ -106,6 +106,7 @@ def test_the_report_of_a_segmentation(workdir):
     assert len({name for name, _ in shown}) == 8
     # The sentence and the table of scores are the record of the best step.
     records = [json.loads(x) for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert records[-2]["split"] == "validation"  # On which the best is chosen.
     last = records[-1]
     assert last["split"] == "test" and f"{last['mean_iou']:.4f}" in parsed.text("p")[0]
     assert dict(parsed.tables["Scores"][1:])["mean_iou"] == f"{last['mean_iou']:.4f}"

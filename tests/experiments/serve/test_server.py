@@ -251,6 +251,8 @@ def test_a_process_serves_this_machine_until_it_is_stopped(run):
             assert line.startswith("shapes_unet, step 1: http://127.0.0.1:"), line
             url = line.split()[3].rstrip(",")
             ids_of(post(f"{url}/api/segment", picture=("a.png", png())))
+            other = requests.get(url, headers={"Host": "evil.example"}, timeout=9)
+            assert other.status_code == 403
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0 and process.stderr.read() == ""
         finally:

@@ -1,0 +1,23 @@
+"""Which pictures the sheets of an embedding show, and in which colour."""
+
+import numpy as np
+
+from experiments.report import embedding_figures
+from experiments.report.embedding_figures import RIGHT, WRONG
+from zoo.train.embedded import Embedded, euclidean
+
+
+def test_the_hardest_pairs_and_the_nearest_neighbours(monkeypatch):
+    """Four pictures, of the grey 0 to 3, on a line at 0, 1, 3 and 7; two of each class."""
+    source = type("Source", (list,), {})(
+        {"image": np.full((1, 1, 1), i, np.uint8), "name": str(i)} for i in range(4)
+    )
+    source.labels, source.groups, source.drawers = np.array([0, 0, 1, 1]), None, None
+    results = Embedded(np.array([[0.0], [1], [3], [7]]), source, None, euclidean)
+    sheets = []
+    monkeypatch.setattr(embedding_figures, "_sheet", lambda lines, path: sheets.append(lines))
+    embedding_figures.hardest(results, "")
+    embedding_figures.nearest(results, "")
+    shown = [[int(cell[0].flat[0]) for cell in line] for line in sheets[0]]
+    assert shown == [[2, 0], [3, 1], [1, 0, 1, 0], [2, 2, 3, 3]]
+    assert [cell[2] for cell in sheets[1][2][1:]] == [WRONG, WRONG, RIGHT]

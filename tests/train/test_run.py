@@ -1,0 +1,101 @@
+"""What an experiment says reaches the programs, the batches and the mining."""
+
+import dataclasses
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from experiments.datasets import Digits8x8, DigitScenes
+from zoo.data.config import Data
+from zoo.models import SiameseEncoder
+from zoo.train import embedding
+from zoo.train.config import Experiment, Optimizer
+from zoo.train.embedding import Embedding
+from zoo.train.parallel import Layout
+from zoo.train.run import Run
+from zoo.train.segmentation import Segmentation
+
+SCENES = Data(
+    name=DigitScenes.name,
+    batch_size=2,
+    options={"train_scenes": 20, "validation_scenes": 9, "test_scenes": 8},
+)
+DIGITS = Data(name=Digits8x8.name, batch_size=16, options={"held_out": "7,8,9"})
+HARD = Embedding(loss="batch_hard_triplet", options={"margin": 0.5})
+ENCODER = SiameseEncoder(features=3, width=2)
+TRIPLETS = Embedding(loss="triplet", options={"margin": 0.5}, renew_every=4)
+
+
+class Pixel(nn.Module):
+    """One layer, with dropout: quick to compile."""
+
+    num_classes: int = 11
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = nn.Dropout(0.5, deterministic=not train)(image)
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+def run_of(task=HARD, data=DIGITS, model=ENCODER, **fields):
+    rule = Optimizer(name="adam", learning_rate=1e-2, ema=0.9)
+    fields = {"optimizer": rule, "steps": 9, **fields}
+    return Run(Experiment(task, model, data, **fields), Layout(devices=jax.devices()[:1]))
+
+
+def test_the_seed_and_the_average_reach_the_step():
+    runs = [run_of(Segmentation(), SCENES, Pixel(), seed=seed) for seed in (0, 1)]
+    state, batch = runs[0].initial_state(), runs[0].train_items()[0]
+    (after, a), (_, b) = (jax.jit(run.step)(state, batch) for run in runs)
+    assert a["loss"] != b["loss"]  # Dropout.
+    old, new, mean = (tree["head"]["kernel"] for tree in (state.params, after.params, after.ema))
+    assert not np.array_equal(runs[1].initial_state().params["head"]["kernel"], old)
+    np.testing.assert_allclose(mean, old + 0.9 * (new - old), rtol=1e-4)  # Its first decay: 1/10.
+
+
+@pytest.mark.parametrize("task", [HARD, Embedding(loss="contrastive", options={"margin": 0.5})])
+def test_the_seed_reaches_the_batches(task):
+    first, again, other = (run_of(task, seed=seed).train_items()[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first["image"], again["image"])
+    assert not np.array_equal(first["label"], other["label"])
+
+
+def test_turned_pictures_are_trained_as_classes_of_their_own():
+    turned = run_of(dataclasses.replace(HARD, turn_classes=True)).train_items()
+    # Four classes a batch: an epoch of the seven digits in eight positions each.
+    assert len(np.unique([turned[n]["label"] for n in range(14)])) == 8 * 7
+
+
+def test_classes_of_few_pictures_repeat_or_are_left_out():
+    """Of digits 0-6 each has 174 pictures at least, none 500."""
+    short = dataclasses.replace(HARD, images_per_class=500)
+    data = dataclasses.replace(DIGITS, batch_size=1000)
+    assert run_of(short, data).train_items()[0]["label"].shape == (1000, 1)
+    with pytest.raises(ValueError, match="there are 0 classes to draw from"):
+        run_of(dataclasses.replace(short, short="left_out"), data).train_items()
+
+
+def test_what_is_mined_is_what_the_task_says(monkeypatch):
+    run = run_of(dataclasses.replace(TRIPLETS, mining="hard"))
+    seen = {}
+    monkeypatch.setattr(
+        embedding, "mine_triplets_offline", lambda *given, **how: seen.update(how) or [0] * 3
+    )
+    fake = types.SimpleNamespace(train_source=run.train_source, embeddings=lambda *_: None)
+    run.task.mine(fake, {}, (0, 0))
+    assert seen == {"kind": "hard", "margin": 0.5, "squared": True}
+
+
+def test_the_seed_reaches_the_mining(tmp_path, monkeypatch):
+    rows = []
+    for seed in (0, 1):
+        run = run_of(dataclasses.replace(TRIPLETS, mining="random"), seed=seed)
+        points = np.zeros((len(run.train_source), 3), np.float32)
+        monkeypatch.setattr(run, "embeddings", lambda variables, source, points=points: points)
+        (workdir := tmp_path / str(seed)).mkdir()
+        rows.append(run.mined(workdir, 0, {})["negative"])
+    assert not np.array_equal(*rows)
