@@ -251,12 +251,15 @@ def _start(argv: Sequence[str], index: int, here: bool) -> subprocess.Popen:
     What process 0 says on stdout is the run's own and stays as it is.
     """
     out = err = None
+    more = {_CHILD: "here" if here else "alone", COMMAND: json.dumps(sys.argv)}
+    if here and importlib.util.find_spec("libtpu"):
+        more["JAX_PLATFORMS"] = "cpu"  # One process has the TPU; the others would not say so.
     if here:
         out, err = (None if index == 0 else subprocess.PIPE), subprocess.PIPE
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.launch", *argv],
         stdin=subprocess.PIPE, stdout=out, stderr=err, text=True, start_new_session=True,
-        env={**os.environ, _CHILD: "here" if here else "alone", COMMAND: json.dumps(sys.argv)},
+        env={**os.environ, **more},
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,31 @@ def test_devices_may_keep_batch_norm_to_their_own_rows():
 def test_fsdp_sees_no_rows_of_its_own():
     with pytest.raises(ValueError, match="sync_batch_norm=False needs --parallel jit or pmap"):
         Run(experiment(sync_batch_norm=False), Layout("fsdp"))
+
+
+def devices_of(*told):
+    return [types.SimpleNamespace(process_index=p, device_kind=kind) for p, kind in told]
+
+
+def test_devices_lie_in_the_order_of_the_processes(monkeypatch):
+    """As the rows of a batch do: TPUs come in the order of a ring, which mixes the hosts."""
+    seen, own = [], jax.devices()[:4]
+    mesh = parallel._mesh(own)
+    monkeypatch.setattr(parallel, "_mesh", lambda devices: seen.append(devices) or mesh)
+    ring = devices_of((0, "v5e"), (1, "v5e"), (1, "v5e"), (0, "v5e"))
+    Layout(devices=ring)
+    assert seen[0] == [ring[0], ring[3], ring[1], ring[2]]
+
+
+def test_devices_of_several_kinds_are_refused():
+    with pytest.raises(ValueError, match="of one kind; got A100, H100: choose some"):
+        Layout(devices=devices_of((0, "H100"), (0, "A100")))
+
+
+def test_gpus_of_several_machines_make_a_mesh(monkeypatch):
+    """`jax.make_mesh` refuses devices whose `slice_index` differ, which is a machine's own."""
+    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: pytest.fail("not to be called"))
+    assert Layout(devices=jax.devices()[:2]).count == 2
 
 
 def test_an_unknown_dispatcher_is_refused():

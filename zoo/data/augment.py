@@ -190,9 +190,7 @@ def _colours(rng: np.random.Generator, config: Augment, fill: Sequence[float]) -
     return np.array(rows, np.float32)
 
 
-def _cut(
-    pixels: np.ndarray, corner: Sequence[int], window: Sequence[int], fill: float | tuple
-) -> np.ndarray:
+def _cut(pixels: np.ndarray, corner: Sequence[int], window: Sequence[int], fill) -> np.ndarray:
     """The window of `pixels` whose first pixel is `corner`, filled where it reaches outside."""
     (top, left), (height, width), (rows, columns) = corner, window, pixels.shape[:2]
     inner = pixels[max(0, top) : top + height, max(0, left) : left + width]

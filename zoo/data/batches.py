@@ -74,9 +74,7 @@ def iterate(batches: grain.MapDataset, start: int, threads: int, most: int = 1) 
     return _read_ahead(batches[start:], threads, 2 * threads * most)
 
 
-def eval_batches(
-    source: Sequence, data: Data, preprocess: Preprocess, **where: int
-) -> Iterator[Batch]:
+def eval_batches(source: Sequence, data: Data, preprocess: Preprocess, **where: int) -> Iterator:
     """Every picture of a source once, in order.
 
     Yields {"image": [b, h, w, c] float32, "label": [b, h', w'] int32, "weight": [b] float32}: (h',

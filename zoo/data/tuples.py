@@ -67,9 +67,7 @@ def tuple_batches(
     return examples[mine].batch(rows, batch_fn=_stacked)
 
 
-def picture_batches(
-    source: Sequence, data: Data, preprocess: Preprocess, **where: int
-) -> Iterator[Batch]:
+def picture_batches(source: Sequence, data: Data, preprocess: Preprocess, **where: int) -> Iterator:
     """Every picture once, in order: {"image": [b, h, w, c], "weight": [b]}, see `eval_batches`."""
 
     def prepare(example: Mapping) -> dict:

@@ -50,9 +50,7 @@ def _program(model: nn.Module):
     return jax.jit(functools.partial(model.apply, method=method))
 
 
-def embed_files(
-    run: Trained, paths: Sequence[File], out: File
-) -> tuple[list[pathlib.Path], np.ndarray]:
+def embed_files(run: Trained, paths: Sequence[File], out: File) -> tuple[list, np.ndarray]:
     """Writes the embeddings of picture files to an .npz file: `paths` [n] and `embeddings` [n, d].
 
     `model` [2] there, workdir and fingerprint, tells a search what they are comparable with. A

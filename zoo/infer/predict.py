@@ -66,9 +66,7 @@ def predict(
     return ids
 
 
-def predict_logits(
-    model: nn.Module, variables: Variables, x: np.ndarray, **options: Any
-) -> np.ndarray:
+def predict_logits(model: nn.Module, variables: Variables, x: np.ndarray, **options) -> np.ndarray:
     """Logits [(b,) h, w, k] float32 of prepared pictures [(b,) h, w, c], as `logit_strips`."""
     strips = logit_strips(model, variables, x, **options)
     return np.concatenate([logits for _, logits in strips], axis=-3)

@@ -63,9 +63,7 @@ def retrieval_scores(
     return {name: float(score) for name, score in scores.items()} | counts
 
 
-def neighbours(
-    embeddings: np.ndarray, k: int, **search: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def neighbours(embeddings: np.ndarray, k: int, **search) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of each embedding, nearest first; of equally near ones the lower row first.
 
     `search` is the gallery and the ids of `retrieval_scores`, whose errors these are too. Returns

@@ -82,7 +82,8 @@ class FCN32s(nn.Module):
 
         def upscore(x: jax.Array, factor: int, name: str) -> jax.Array:
             how = (2 * factor,) * 2, (factor,) * 2, padding, bilinear_kernel
-            return ConvTranspose(self.num_classes, *how, use_bias=False, name=name)(x)
+            with jax.default_matmul_precision("highest"):  # The scores' float32 is kept.
+                return ConvTranspose(self.num_classes, *how, use_bias=False, name=name)(x)
 
         x = score(x, "score_fr")
         # Without zeros around the picture all maps begin at one corner; the crops are Caffe's.

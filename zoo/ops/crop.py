@@ -1,14 +1,9 @@
 """Cutting the middle out."""
 
-from typing import TypeVar
-
 import jax
-import numpy as np
-
-Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
-def centre_crop(x: Array, size: tuple[int, ...]) -> Array:
+def centre_crop(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """[b, h, w, ...] -> its middle [b, *size, ...]; an odd surplus is cut at bottom and right.
 
     Unpadded convolutions reach that alone. Raises ValueError where x is smaller than `size`.

@@ -122,9 +122,7 @@ def as_trained(experiment: Experiment, info: Info) -> Experiment:
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, **kept))
 
 
-def check_same(
-    workdir: File, name: str, experiment: Experiment, *, evaluating: bool = False
-) -> None:
+def check_same(workdir: File, name: str, experiment: Experiment, *, evaluating=False) -> None:
     """Refuses a workdir of another experiment: a ValueError that names each field that differs.
 
     An empty or absent one fits any, one of `OURS` alone none. Where `evaluating`, it must hold an

@@ -68,6 +68,7 @@ def train(
     try:
         new = {"name": name, "best": None, "stale": 0}
         state, meta, passed = checkpoints.restore(fresh) or (fresh, new, [])
+        del fresh  # Or it would lie on a device beside the state, to the end.
         start, headline = int(state.step), run.task.headline
         if jax.process_index() == 0:  # The first files: they tell that the others are a run's.
             config.write_experiment(workdir, name, experiment, run.info)
@@ -214,9 +215,7 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]
     return found
 
 
-def evaluate(
-    experiment: Experiment, workdir: File, layout: Layout, *, which: str = "best"
-) -> dict[str, Any]:
+def evaluate(experiment: Experiment, workdir: File, layout: Layout, *, which: str = "best") -> dict:
     """Scores the checkpoint of a workdir on `experiment.split`, as `train` does; writes nothing.
 
     `which` is "best" by validation score, or "latest". Raises ValueError for no checkpoint, an

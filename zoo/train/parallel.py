@@ -5,6 +5,7 @@ is the same on every device, a batch is split along its first axis. One process 
 XLA partitions the whole program, and each device keeps a share of a state too large for one.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,14 +26,19 @@ class Layout:
     """All devices of all processes, or those given, as one mapped axis.
 
     `how` is "jit", a shard_map over a mesh, or "pmap", slower to dispatch. With "fsdp" no axis is
-    mapped: `axis`, which models are to name, is None, a step sees the whole batch, and each device
-    keeps 1/devices of every large parameter and of what the optimizer knows of it.
+    mapped: `axis`, which models are to name, is None, and a step sees the whole batch. ValueError
+    for another word, and for devices of several kinds.
     """
 
     def __init__(self, how: str = "jit", devices: list[jax.Device] | None = None):
         if how not in HOW:
             raise ValueError(f"parallel must be one of {', '.join(HOW)}; got {how!r}.")
-        self.how, self.devices = how, list(devices or jax.devices())
+        # In the order of the processes, as the rows of a batch are.
+        self.how = how
+        self.devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
+        if len(kinds := sorted({device.device_kind for device in self.devices})) > 1:
+            hint = "choose some, as by CUDA_VISIBLE_DEVICES"
+            raise ValueError(f"Devices must be of one kind; got {', '.join(kinds)}: {hint}.")
         self.axis = None if how == "fsdp" else AXIS
         local = [d for d in self.devices if d.process_index == jax.process_index()]
         self.count, self.local_count = len(self.devices), len(local)
@@ -146,7 +152,15 @@ def gather(tree: Any, axis_name: str | None) -> tuple[Any, jax.Array]:
 
 def _mesh(devices: list[jax.Device]) -> jax.sharding.Mesh:
     auto = (jax.sharding.AxisType.Auto,)  # The default in newer JAX, Explicit, fits no pmap.
-    return jax.make_mesh((len(devices),), (AXIS,), devices=devices, axis_types=auto)
+    # Not `jax.make_mesh`: it refuses GPUs of several machines, and orders TPUs its own way.
+    return jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=auto)
+
+
+def host() -> jax.Device | None:
+    """The CPU beside the devices; None, JAX's default device, where JAX was told to use none."""
+    with contextlib.suppress(RuntimeError):
+        return jax.local_devices(backend="cpu")[0]
+    return None
 
 
 def to_host(tree: Any) -> Any:

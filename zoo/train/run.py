@@ -14,7 +14,7 @@ from zoo.data.checks import explained
 from zoo.data.images import Preprocess, write_atomically
 from zoo.train import fields, optimizer, state
 from zoo.train.config import Experiment
-from zoo.train.parallel import Layout, to_host
+from zoo.train.parallel import Layout, host, to_host
 from zoo.train.step import apply_loss, make_embed_step, make_eval_step, make_train_step
 
 Rows = Mapping[str, np.ndarray]  # A batch of this process, on the host; or what a task mined.
@@ -105,11 +105,12 @@ class Run:
         return jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), inputs)
 
     def initial_state(self) -> state.TrainState:
-        """The state before the first step, on the default device."""
+        """The state before the first step, on the host's CPU: it may be too large for a device."""
         config, inputs = self.experiment, self.blank_inputs()
         # The model without its axis: this runs unmapped.
         how = {"seed": config.seed, "ema": config.optimizer.ema > 0}
-        return state.create(config.model, inputs, self.tx, **how)
+        with jax.default_device(host()):
+            return state.create(config.model, inputs, self.tx, **how)
 
     def check(self, variables: Mapping[str, Any]) -> None:
         """Raises ValueError where training or evaluation would stop at its first batch."""
