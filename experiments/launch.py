@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("name", help="an experiment, or 'list'")
     p.add_argument("action", nargs="?", choices=("train", "evaluate"), default="train")
-    p.add_argument("--workdir", type=pathlib.Path, help="default: runs/NAME")
+    home = lambda text: pathlib.Path(text).expanduser()  # noqa: E731  Not done in --workdir=~/runs.
+    p.add_argument("--workdir", type=home, help="default: runs/NAME")
     p.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE",
         help="change a field, such as model.width=32; may be given often",
@@ -95,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     layout = Layout(args.parallel)
     if args.sweep and (args.action == "evaluate" or args.overfit is not None):
         raise ValueError("--sweep trains; evaluate and --overfit are for one run at a time.")
+    if args.action == "evaluate" and (args.dry_run or args.overfit is not None):
+        raise ValueError("--dry-run and --overfit are for training; leave out `evaluate`.")
     if args.on_device and (args.profile or args.sweep):
         raise ValueError("--on-device takes many steps at once: no --profile, and no --sweep.")
     if args.action == "evaluate":

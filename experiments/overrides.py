@@ -6,6 +6,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow_datasets as tfds
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
@@ -43,11 +44,21 @@ def _with_options(values: Mapping, name: str, known: Sequence[str]) -> str:
     """data.group -> data.options.group: a name like no field is one of the group's options."""
     owner, _, last = name.rpartition(".")
     group = values.get(owner)
+    if owner == "data" and last not in group and last in _options_of(group["name"]):
+        return f"{owner}.options.{last}"
     if isinstance(group, Mapping) and isinstance(group.get("options"), Mapping):
         others = [f for f in known if f.startswith(owner) and ".options." not in f]
         if last not in group and not _nearest(name, others):
             return f"{owner}.options.{last}"
     return name
+
+
+def _options_of(name: str) -> Mapping[str, Any]:
+    """The options of one of our data sets; none of another."""
+    try:
+        return getattr(tfds.builder_cls(name.partition("/")[0]), "OPTIONS", {})
+    except ValueError:  # Not known, which is told when it is opened.
+        return {}
 
 
 def _hint(experiment: Experiment, name: str, known: Sequence[str]) -> Any:

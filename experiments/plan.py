@@ -86,6 +86,10 @@ def planned(
     if not hasattr(module, "plan"):
         return experiment, {}, []
     begun = (workdir / config.FILE).is_file()
+    path = experiment.data.path
+    if path and workdir.resolve().is_relative_to(Path(path).expanduser().resolve()):
+        what = f"The workdir {workdir} lies in the folder of data, {path}, and its pictures would"
+        raise ValueError(f"{what} be taken for more; choose another --workdir.")
     if begun:
         experiment = overrides.apply(config.read_experiment(workdir)[1], given)
     by_hand = {text.partition("=")[0].strip() for text in given}

@@ -69,7 +69,10 @@ def main(argv: list[str] | None = None) -> int:
     args = p.parse_args(argv)
     try:
         set_up_process()
-        run = load_run(args.workdir or read_gallery(args.gallery)[2], which=args.step)
+        place = args.workdir or read_gallery(args.gallery)[2]
+        hint = "where it is now, --workdir tells"
+        with explained(f"The model of {args.gallery} cannot be loaded", hint, ValueError):
+            run = load_run(place, which=args.step)
         found = search(run, args.gallery, args.image, k=args.k)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, choices=range(1, 101), default=3, metavar="N")
     parser.add_argument("--windows", type=int, nargs="+", choices=WINDOWS, default=[*WINDOWS])
     options = parser.parse_args()
     head = ["window", "sliding / whole, FLOPs", "sliding / whole, time", "apart"]

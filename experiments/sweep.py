@@ -89,6 +89,7 @@ def sweep(
     for number, (workdir, experiment) in enumerate(runs.items(), 1):
         told = f"[{number}/{len(runs)}] {workdir}"
         finished = done.get(workdir.name, {}).get("steps") == experiment.steps
+        finished = finished and (workdir / config.FILE).is_file()  # Taken away, it is trained anew.
         if dry_run or finished:
             print(told + (": finished" if finished else ""))
             continue

@@ -8,6 +8,8 @@ from zoo.data.checks import nearest
 
 def parse_numbers(text: str, option: str) -> list[int]:
     """The whole numbers of a list such as "3,7-9", in order; ValueError where it is none."""
+    if isinstance(text, tuple | list):  # As --set has read "3,7".
+        text = ",".join(map(str, text))
     numbers: set[int] = set()
     for part in str(text).split(",") if text != "" else ():
         # Six digits at most: a slip of the finger should not fill the memory.

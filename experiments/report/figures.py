@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from zoo.data.images import VOID_COLOUR, File, colourize, overlay, write_atomically
 from zoo.data.info import Info
 
+matplotlib.rcParams["text.parse_math"] = False  # Names of classes may hold a $.
 RIGHT, WRONG = (235, 235, 235), (204, 30, 60)
 # Paul Tol's "bright" scheme, told apart by colour-blind readers too.
 HUES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377")

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import pathlib
+import re
 import statistics
 from types import SimpleNamespace
 
@@ -149,3 +150,13 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "is no workdir" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         compare.main([str(tmp_path), "--rounds=0"])
+
+
+def test_what_cannot_be_compared_is_told_at_once(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for given, words in (
+        (["runs/a", "runs/b", f"--out={tmp_path / 'file'}"], "cannot be written .*another --out"),
+        (["runs/a", "runs/../runs/a"], "runs/a is given twice"),
+    ):
+        assert compare.main(given) == 2
+        assert re.search(words, capsys.readouterr().err)

@@ -121,6 +121,13 @@ BAD = {
     ),
     "a batch that does not divide": (["--set=data.batch_size=13"], "nearest that does is 16"),
     "a missing start": (["--set=init_from=/no/where"], "/no/where"),
+    "an empty start": (["--set=init_from="], "init_from must be a workdir or a file; got ''"),
+    "a feature that is no picture": (["--set=data.image=name"], "an image must be uint8"),
+    "an unknown gallery": (["triplet_digits", "--set=task.gallery=tset"], "has no split 'tset'"),
+    "a dry run of what is trained": (
+        ["quickstart", "evaluate", "--dry-run"],
+        "leave out `evaluate`",
+    ),
     "classes that differ": (["--set=model.num_classes=3"], "model.num_classes=11"),
 }
 

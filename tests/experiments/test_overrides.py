@@ -6,7 +6,7 @@ import re
 import pytest
 from flax import linen as nn
 
-from experiments import quickstart, triplet_digits
+from experiments import quickstart, triplet_digits, unet_camvid
 from experiments.overrides import apply
 from zoo.data.config import Data
 from zoo.train import config
@@ -47,7 +47,6 @@ BASE = Experiment(
         ("optimizer.clip_norm=None", None),
         ("patience=none", None),
         ("init_from=runs/a=b", "runs/a=b"),
-        ("init_from=", ""),
         ("model.width=32", 32),
         ("model.rates=0.5,2", (0.5, 2.0)),
         ("model.rates=(3,)", (3.0,)),
@@ -91,6 +90,8 @@ def test_a_dict_takes_keys_by_name():
 def test_an_option_needs_not_be_called_one():
     base = apply(quickstart.experiment(), ["data.group=(.*)_a", "task.label_smoothing=0.1"])
     assert base.data.options["group"] == "(.*)_a" and base.task.label_smoothing == 0.1
+    camvid = apply(unet_camvid.experiment(), ["data.validation=given"])
+    assert camvid.data.options["validation"] == "given"  # Not `validation_split`.
     embedding = apply(triplet_digits.experiment(), ["task.margin=0.5"])
     assert embedding.task.options["margin"] == 0.5
 

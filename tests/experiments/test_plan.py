@@ -239,3 +239,10 @@ def test_a_batch_of_classes_falls_on_the_devices(tmp_path):
     """conftest gives 8: of five classes four of four pictures do, eight would be too many."""
     experiment, _, _ = made(embed_folder, classes(tmp_path, 5))
     assert (experiment.task.images_per_class, experiment.data.batch_size) == (4, 16)
+
+
+@pytest.mark.parametrize("where", [".", "run", "images/run"])
+def test_a_workdir_within_the_data_is_refused(folder, where):
+    """Its figures would be pictures without masks when it is launched again."""
+    with pytest.raises(ValueError, match="lies in the folder of data, .*choose another --workdir"):
+        made(segment_folder, folder, workdir=folder / where)

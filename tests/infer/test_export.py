@@ -264,10 +264,10 @@ def test_nothing_of_anyone_else_is_replaced(run, pair, tmp_path):
     with pytest.raises(ValueError, match="m.safetensors is there"):
         export(run, out, format="safetensors")
     assert out.read_bytes() == b"mine"
-    with pytest.raises(ValueError, match="m.safetensors is there"):
-        export(run, out)
-    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+    with pytest.raises(ValueError, match=r"m\.bin: names end in \.safetensors for"):
         export(run, tmp_path / "m.bin", format="safetensors")
+    with pytest.raises(ValueError, match=r"n\.safetensors: names end in .*, and no others"):
+        export(run, tmp_path / "n.safetensors")
     with pytest.raises(ValueError, match="none is missing"):
         export(run, tmp_path / "none" / "m")
 

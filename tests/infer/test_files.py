@@ -38,7 +38,9 @@ def test_a_file_that_is_no_prediction_is_not_replaced(run, tmp_path):
     """As where the folder of true masks is given for `out`; an earlier prediction is."""
     (tmp_path / "in").mkdir()
     write_rgb(tmp_path / "in" / "a.png", np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "in" / "notes.pdf").write_bytes(b"%PDF-1.4")  # Which Pillow writes, but not reads.
+    # What Pillow writes, but does not read; what only a plug-in reads; what macOS leaves behind.
+    for name in ("notes.pdf", "features.h5", "._a.png"):
+        (tmp_path / "in" / name).write_bytes(b"no picture")
     list(predict_files(run, [tmp_path / "in"], tmp_path / "out"))
     list(predict_files(run, [tmp_path / "in"], tmp_path / "out"))
     for name in ("a.png", "a_overlay.png"):

@@ -185,7 +185,7 @@ def test_a_folder_whose_files_a_run_would_replace_is_no_workdir(tmp_path, file):
     (tmp_path / "anything.txt").touch()
     config.check_same(tmp_path, "mine", experiment())
     (tmp_path / file).touch()
-    with pytest.raises(ValueError, match=f"holds a {file} but no experiment.json.*--workdir"):
+    with pytest.raises(ValueError, match=f"holds {file} but no experiment.json.*--workdir"):
         config.check_same(tmp_path, "mine", experiment())
 
 

@@ -23,9 +23,7 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f" (nearest: {' or '.join(near)})" if near else ""
 
 
-def require(
-    config: Any, owner: str, names: Sequence[str], wanted: str, good: Callable[[Any], bool]
-) -> None:
+def require(config: Any, owner: str, names: Sequence[str], wanted: str, good: Callable) -> None:
     """Raises ValueError for the first of these fields of `owner` whose value is not as wanted."""
     for name in names:
         if not good(value := getattr(config, name)):

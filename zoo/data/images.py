@@ -33,7 +33,7 @@ def read_image(path: File | io.BytesIO, channels: int) -> np.ndarray:
     whatever the picture's own range. What is transparent is laid on black: the colour beneath a
     transparent pixel is arbitrary. Grey is repeated for three channels, colour becomes grey by the
     weights of ITU-R BT.601. Raises ValueError for a file that is missing, unreadable, truncated,
-    too large to be meant, of several pages, or with values that have no agreed scale to 8 bits.
+    too large to be meant, a TIFF of several pages, or values that have no agreed scale to 8 bits.
     """
     if channels not in (1, 3):
         raise ValueError(f"read_image gives 1 or 3 channels, not {channels}.")

@@ -45,6 +45,10 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         ValueError where an option is impossible, or the source missing, faulty or no folder.
         """
         self.options = {name: kwargs.pop(name, value) for name, value in self.OPTIONS.items()}
+        for option, value in self.options.items():
+            kind = type(self.OPTIONS[option])
+            if kind in (int, float) and not isinstance(value, int | kind):
+                raise ValueError(f"data.options.{option} must be {kind.__name__}; got {value!r}.")
         vars(self).update(self.options)
         self.set_up()
         hint = self.MANUAL_DOWNLOAD_INSTRUCTIONS

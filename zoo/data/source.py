@@ -64,11 +64,9 @@ class Source(Sequence):
         return f"{type(self).__name__}({self.where}, {len(self)} examples)"
 
     def _image(self, image: np.ndarray, name: str) -> np.ndarray:
-        channels = self.info.channels
-        if image.shape[-1] == 4 and channels == 3:
-            image = image[..., :3]  # TFDS leaves the alpha of an RGBA picture in.
-        if image.shape[-1] == 1 and channels == 3:
-            image = np.repeat(image, 3, -1)
+        image, channels = np.asarray(image), self.info.channels
+        if channels == 3 and image.shape[2:] in ((1,), (4,)):  # TFDS leaves alpha in.
+            image = np.repeat(image, 3, -1) if image.shape[-1] == 1 else image[..., :3]
         if image.ndim != 3 or image.shape[-1] != channels or image.dtype != np.uint8:
             got = f"the feature {self.image!r} holds {image.dtype} {image.shape}"
             wanted = f"uint8 [h, w, {channels}]"

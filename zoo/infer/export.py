@@ -53,8 +53,8 @@ def export(
     out = pathlib.Path(out)
     tensors, takes = format == "safetensors", ""
     beside = out.with_name(CONFIG if tensors else f"{out.name}.json")
-    if tensors and out.suffix != ".safetensors":
-        raise ValueError(f"{out} must end in .safetensors, as others know the format.")
+    if tensors != (out.suffix == ".safetensors"):
+        raise ValueError(f"{out}: names end in .safetensors for format=safetensors, and no others.")
     if not out.parent.is_dir():
         raise ValueError(f"The folder {out.parent} is missing; make it first.")
     for path in (out, beside):

@@ -51,12 +51,14 @@ def pictures(paths: Sequence[File], *, deep: bool = False) -> list[pathlib.Path]
     """The files, with folders replaced by the pictures in them (`deep`: at any depth), by name."""
     Image.init()
     suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    suffixes -= {".bufr", ".grib", ".h5", ".hdf", ".mpeg", ".mpg"}  # Pillow opens none by itself.
     found = []
     for path in map(pathlib.Path, paths):
         inside = [path]
         if path.is_dir():
             listed = sorted(path.rglob("*") if deep else path.iterdir())
-            inside = [p for p in listed if p.suffix.lower() in suffixes and p.is_file()]
+            shown = (p for p in listed if not any(n[0] == "." for n in p.relative_to(path).parts))
+            inside = [p for p in shown if p.suffix.lower() in suffixes and p.is_file()]
         if not inside:
             raise ValueError(f"The folder {path} holds no pictures; give their paths.")
         found += inside

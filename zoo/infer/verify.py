@@ -29,5 +29,6 @@ def threshold(run: Trained) -> dict[str, float]:
     run.check(Embedding)
     if (scores := run.validated()) is None:
         problem = f"{run.workdir} has no validation scores of step {run.step}, so no threshold"
-        raise ValueError(f"{problem}; train to the next evaluation, or use the best checkpoint.")
+        hint = "restore metrics.jsonl, use the best checkpoint, or train to the next evaluation"
+        raise ValueError(f"{problem}; {hint}.")
     return {"threshold": scores["eer_threshold"], "false_accept_rate": scores["eer_threshold_far"]}

@@ -47,9 +47,7 @@ def verification_scores(distances: np.ndarray, same: np.ndarray) -> dict[str, fl
     return {name: float(score) for name, score in scores.items()}
 
 
-def lfw_protocol(
-    distances: np.ndarray, same: np.ndarray, *, folds: int | np.ndarray = 10
-) -> dict[str, float]:
+def lfw_protocol(distances: np.ndarray, same: np.ndarray, *, folds: int | np.ndarray = 10) -> dict:
     """Accuracy on each fold at the threshold that is best on all others together.
 
     Huang et al., "Labeled Faces in the Wild", UMass TR 07-49, 2007: "accuracy" is the

@@ -136,9 +136,7 @@ def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any
     return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in leaves])
 
 
-def load_variables(
-    workdir: File, *, which: Literal["best", "latest"] = "best"
-) -> tuple[dict[str, Any], int]:
+def load_variables(workdir: File, *, which: Literal["best", "latest"] = "best") -> tuple[dict, int]:
     """The variables to predict with, from a workdir: averaged parameters where it keeps them.
 
     Returns {"params": ..., "batch_stats": ... where the model has them} of NumPy arrays, and the
@@ -160,6 +158,8 @@ def load_variables(
     except Exception as error:
         problem = f"{folder / str(step)} cannot be read ({_first_line(error)})"
         hint = "launch the run again: it goes on from the last checkpoint that can"
+        if step != checkpoints.steps()[-1]:
+            hint = "the latest may serve: --step latest"
         raise ValueError(f"{problem}; {hint}.") from error
     finally:
         checkpoints.close()

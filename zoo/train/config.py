@@ -17,7 +17,8 @@ from zoo.data.info import Info
 from zoo.train import fields
 
 FILE = "experiment.json"
-OURS = ("dataset.json", "environment.json", "metrics.jsonl", "report.html")  # Further files.
+# What else a run writes, or replaces.
+OURS = ("dataset.json", "environment.json", "metrics.jsonl", "report.html", "figures", "mined")
 # What a workdir that is resumed may change: where to stop and how often to look.
 FREE = ("steps", "log_every", "eval_every", "checkpoint_every", "data.path")
 # What an evaluation must share with the training: what the parameters fit, and mean.
@@ -82,6 +83,7 @@ class Experiment:
         require(self, "", at_least_1, "at least 1", lambda v: v is None or v >= 1)
         require(self, "", ("seed",), "in 0..2^32 - 1", lambda v: 0 <= v < 2**32)
         require(self, "", ("split",), "the name of a split", bool)
+        require(self, "", ("init_from",), "a workdir or a file", lambda v: v is None or v)
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -129,8 +131,8 @@ def check_same(workdir: File, name: str, experiment: Experiment, *, evaluating=F
     experiment, of which only the name and what the parameters fit must agree.
     """
     if not evaluating and not (pathlib.Path(workdir) / FILE).is_file():
-        if found := [file for file in OURS if (pathlib.Path(workdir) / file).exists()]:
-            problem = f"{workdir} holds a {found[0]} but no {FILE}, so no run of ours"
+        if found := [name for name in OURS if (pathlib.Path(workdir) / name).exists()]:
+            problem = f"{workdir} holds {found[0]} but no {FILE}, so no run of ours"
             raise ValueError(f"{problem}; choose another --workdir.")
         return
     old_name, old, _ = read_experiment(workdir)

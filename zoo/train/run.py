@@ -121,7 +121,8 @@ class Run:
 
         with explained("The loss cannot be computed", "mend the fields of task", TypeError):
             jax.eval_shape(loss, variables, self.train_items()[0])
-        for split in dict.fromkeys((data.validation_split, self.experiment.split)):
+        gallery = getattr(self.experiment.task, "gallery", None) or self.experiment.split
+        for split in dict.fromkeys((data.validation_split, self.experiment.split, gallery)):
             source, problem = self.source(split), f"Split {split!r} cannot be scored"
             if task.sums is not None:
                 with explained(problem, "see data.size and data.score_at", ValueError):

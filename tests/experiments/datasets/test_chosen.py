@@ -34,3 +34,8 @@ def test_chosen_names_leave_the_training_split():
 def test_bad_choices_are_refused(chosen, message):
     with pytest.raises(ValueError, match=message):
         split_by_name(["Greek", "Latin"], chosen)
+
+
+def test_a_list_that_set_has_read_as_numbers():
+    assert parse_numbers((19, 20), "persons") == parse_numbers("19,20", "persons") == [19, 20]
+    assert parse_numbers((0, "3-5"), "persons") == [0, 3, 4, 5]

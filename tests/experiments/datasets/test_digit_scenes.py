@@ -147,6 +147,8 @@ def test_options_give_size_and_counts_and_every_split_differs():
         ({"size": 63}, "64 to 96 px, not 63"),
         ({"size": 97}, "64 to 96 px, not 97"),
         ({"test_scenes": 0}, "at least 1 scene"),
+        ({"size": "big"}, "data.options.size must be int; got 'big'"),
+        ({"train_scenes": 2.5}, "data.options.train_scenes must be int; got 2.5"),
         ({"sise": 64}, r"no option 'sise' \(nearest: size\)"),
     ],
 )

@@ -185,14 +185,14 @@ def no_validation(root):
     [copies, validation_alone, one_class, copies_in_classes, no_validation, pairs_of_classes],
 )
 def test_what_a_run_refuses_is_to_be_mended(make, tmp_path):
-    words = make(tmp_path)
-    _, faults = check(tmp_path)
+    words = make(tmp_path / "own")
+    _, faults = check(tmp_path / "own")
     assert any(words in f.what and not f.warning for f in faults), faults
     of_masks = make in (copies, validation_alone)
     with pytest.raises(ValueError, match=re.escape(words)):
         plan.planned(
             segment_folder if of_masks else embed_folder,
-            [f"data.path={tmp_path}"],
+            [f"data.path={tmp_path / 'own'}"],
             tmp_path / "run",
         )
 
