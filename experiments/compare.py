@@ -28,7 +28,6 @@ import numpy as np
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
 from experiments.launch import finite
 from experiments.report import comparison, page
-from zoo.data.checks import explained
 from zoo.data.images import write_atomically
 from zoo.ops import upsample_bilinear
 from zoo.train import checkpoint, config, logs
@@ -196,12 +195,13 @@ def main(argv: list[str] | None = None) -> int:
         places = [workdir.resolve() for workdir in options.workdirs]
         if twice := [workdir for workdir in places if places.count(workdir) > 1]:
             raise ValueError(f"{twice[0]} is given twice; a run stands for one seed.")
-        with explained(f"{options.out} cannot be written", "choose another --out", OSError):
-            options.out.mkdir(parents=True, exist_ok=True)
+        if options.out.exists() and not options.out.is_dir():
+            raise ValueError(f"{options.out} is a file; choose another --out.")
         rows = measure(options.workdirs, options.split, options.rounds)
         groups = group(rows)
         parts, note = tables(groups)
         text = markdown(parts, note)
+        options.out.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out / "compare.md", lambda file: file.write(text.encode()))
         facts = json.dumps(finite(rows), indent=1).encode()
         write_atomically(options.out / "compare.json", lambda file: file.write(facts))

@@ -25,6 +25,13 @@ pytest.register_assert_rewrite("support", "batch_triplets", "dense_nets", "servi
 
 # "Equal to t" is meant at this precision (DESIGN); CPU has it anyway, accelerators do not.
 jax.config.update("jax_default_matmul_precision", "highest")
+jax.devices()  # With the flags as they are: a test may change them (`use_all_cores`).
+
+
+@pytest.fixture(autouse=True)
+def flags(monkeypatch):
+    """What a test does to the flags is undone: processes that others start are to have these."""
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])
 
 
 def pytest_addoption(parser):

@@ -127,8 +127,8 @@ def as_trained(experiment: Experiment, info: Info) -> Experiment:
 def check_same(workdir: File, name: str, experiment: Experiment, *, evaluating=False) -> None:
     """Refuses a workdir of another experiment: a ValueError that names each field that differs.
 
-    An empty or absent one fits any, one of `OURS` alone none. Where `evaluating`, it must hold an
-    experiment, of which only the name and what the parameters fit must agree.
+    An empty or absent one fits any; one with a file of `OURS` and no experiment none. Where
+    `evaluating`, it must hold an experiment; only its name and what the parameters fit must agree.
     """
     if not evaluating and not (pathlib.Path(workdir) / FILE).is_file():
         if found := [name for name in OURS if (pathlib.Path(workdir) / name).exists()]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +39,7 @@ class Log(contextlib.AbstractContextManager):
             old = read_metrics(workdir) if (workdir / METRICS).exists() else []
             # No checkpoint: it was killed before the first, or somebody took them away.
             if old and not start and not (workdir / f"{METRICS}.old").exists():
-                os.replace(workdir / METRICS, workdir / f"{METRICS}.old")
+                shutil.copyfile(workdir / METRICS, workdir / f"{METRICS}.old")
             kept = [_line(record).encode() for record in old if record["step"] <= start]
             write_atomically(workdir / METRICS, lambda file: file.writelines(kept))
         self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
