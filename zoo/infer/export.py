@@ -104,7 +104,7 @@ def _lowered(run: Trained, logits: bool) -> tuple[jax.export.Exported, str]:
             program = jax.export.export(call, platforms=PLATFORMS)(image)
             return program, ", ".join([sides, *least])
         except (ValueError, TypeError, FlaxError) as error:  # It says which shape is not known.
-            refusal = error
+            refusal = str(error).partition("\n")[0]
     problem = f"{type(run.model).__name__} has no shape at a free size ({refusal})"
     raise ValueError(f"{problem}; train it with --set data.size=H,W.")
 
