@@ -35,9 +35,9 @@ def dry_run(
     devices = f"{layout.count} {jax.default_backend()} device(s) by {layout.how}"
     shapes = ", ".join(f"{k} {x.dtype}{list(x.shape)}" for k, x in batch.items())
     naive = run.task.initial_loss()
-    loss = f"initial loss {_initial_loss(run, state, batch):.4f}"
-    if run.task.renew_every:
-        loss = "the initial loss depends on what is mined"
+    loss = "the initial loss depends on what is mined"
+    if not run.task.renew_every:
+        loss = f"initial loss {_initial_loss(run, state, batch):.4f}"
     theory = "" if naive is None else f"; a network that knows nothing: {naive:.4f}"
     return [
         json.dumps({"name": name, **config.to_dict(experiment)}, indent=2),

@@ -43,8 +43,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("name", help="an experiment, or 'list'")
     p.add_argument("action", nargs="?", choices=("train", "evaluate"), default="train")
-    home = lambda text: pathlib.Path(text).expanduser()  # noqa: E731  Not done in --workdir=~/runs.
-    p.add_argument("--workdir", type=home, help="default: runs/NAME")
+    # A shell leaves the ~ of --workdir=~/runs as it is.
+    home = {"type": lambda text: pathlib.Path(text).expanduser()}
+    p.add_argument("--workdir", **home, help="default: runs/NAME")
     p.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE",
         help="change a field, such as model.width=32; may be given often",

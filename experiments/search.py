@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         set_up_process()
         place = args.workdir or read_gallery(args.gallery)[2]
-        hint = "where it is now, --workdir tells"
+        hint = "--workdir tells where the model is now"
         with explained(f"The model of {args.gallery} cannot be loaded", hint, ValueError):
             run = load_run(place, which=args.step)
         found = search(run, args.gallery, args.image, k=args.k)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from zoo.models import AlignedEncoder, ResidualEncoder, SiameseEncoder, SiameseVerifier
-from zoo.ops.orientations import oriented_gradients
 from zoo.train import fields
 
 SMALL = ResidualEncoder(features=5, width=4, depth=2)
@@ -233,41 +232,6 @@ def test_impossible_fields_are_named(encoder, message):
         jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
 
-@pytest.mark.parametrize("train", [False, True])
-def test_the_aligned_encoder_is_the_one_of_torch(train):
-    """Its stages, the order in which what is left is laid out, and batch norm of rows near one."""
-    torch = pytest.importorskip("torch")
-    x, encoder = images(6, 9, 7, 3), AlignedEncoder(5, (4, 6), dropout_rate=0.0, normalize=False)
-    variables = initialised(encoder, x)
-    params, stats = variables["params"], variables["batch_stats"]["BatchNorm_0"]
-    y = torch.tensor(x).double().permute(0, 3, 1, 2)
-    for i in range(2):
-        conv = {k: torch.tensor(np.asarray(v)).double() for k, v in params[f"Conv_{i}"].items()}
-        kernel = conv["kernel"].permute(3, 2, 0, 1)
-        y = torch.relu(torch.nn.functional.conv2d(y, kernel, conv["bias"], padding=1))
-        y = torch.nn.functional.max_pool2d(y, 2, ceil_mode=True)
-    y = (
-        y.permute(0, 2, 3, 1).reshape(6, -1)
-        @ torch.tensor(np.asarray(params["Dense_0"]["kernel"])).double()
-    )
-    running = [torch.tensor(np.asarray(stats[name])).double() for name in ("mean", "var")]
-    want = torch.nn.functional.batch_norm(y, *running, training=train)
-    got = encoder.apply(variables, x, train=train, mutable=["batch_stats"])[0]
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
-
-
-def test_embeddings_that_crowd_together_are_normalised_as_others():
-    """As they do where a training collapses: the mean square less the squared mean has no digit."""
-    encoder = AlignedEncoder(1, (), dropout_rate=0.0, normalize=False)
-    x = (100 + images(64, 1, 1, 1) / 100).astype(np.float32)
-    variables = jax.tree.map(jnp.ones_like, encoder.init(jax.random.key(0), x))
-    got = encoder.apply(variables, x, train=True, mutable=["batch_stats"])[0]
-    wide = np.float64(x.ravel())
-    np.testing.assert_allclose(
-        got[:, 0], (wide - wide.mean()) / np.sqrt(wide.var() + 1e-5), atol=2e-2
-    )
-
-
 def test_bad_input_is_named():
     x = jnp.zeros((1, 8, 8, 1))
     with pytest.raises(ValueError, match=r"in \('euclidean', 'absolute'\); got 'cosine'"):
@@ -284,44 +248,3 @@ def test_bfloat16_computes_near_float32_and_returns_it(name):
     got = jax.jit(encoder.clone(dtype="bfloat16").apply)(variables, x)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, want, atol=0.05 * np.abs(want).max())
-
-
-@pytest.mark.slow
-def test_the_aligned_encoder_sees_histograms_in_place_of_pixels():
-    """Without stages: one dense layer of the mean of a picture's and its mirror image's."""
-    x = images(3, 9, 8, 1)
-    encoder = AlignedEncoder(
-        features=5, widths=(), orientations=4, cell=3, symmetric=True, normalize=False
-    )
-    variables = initialised(encoder, x)
-    kernel, stats = variables["params"]["Dense_0"]["kernel"], variables["batch_stats"]
-    seen = [oriented_gradients(y, bins=4, cell=3).reshape(3, -1) for y in (x, x[:, :, ::-1])]
-    mean, var = (np.asarray(stats["BatchNorm_0"][name], np.float64) for name in ("mean", "var"))
-    want = ((seen[0] + seen[1]) / 2 @ np.asarray(kernel, np.float64) - mean) / np.sqrt(var + 1e-5)
-    got = jax.jit(encoder.apply)(variables, x)
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(encoder.apply(variables, x[:, :, ::-1]), got, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_histograms_of_two_scales_stand_side_by_side():
-    """Of the picture, and of the means of its 2x2 blocks, whose cells have half the pixels."""
-    x = images(3, 8, 12, 1)
-    encoder = AlignedEncoder(
-        features=5, widths=(), orientations=4, cell=4, shrunk=(1, 2), normalize=False
-    )
-    variables = initialised(encoder, x)
-    kernel, stats = variables["params"]["Dense_0"]["kernel"], variables["batch_stats"]
-    half = x.reshape(3, 4, 2, 6, 2, 1).mean((2, 4))
-    seen = [oriented_gradients(y, bins=4, cell=c) for y, c in ((x, 4), (half, 2))]
-    seen = np.concatenate(seen, -1).reshape(3, -1).astype(np.float64)
-    mean, var = (np.asarray(stats["BatchNorm_0"][name], np.float64) for name in ("mean", "var"))
-    want = (seen @ np.asarray(kernel, np.float64) - mean) / np.sqrt(var + 1e-5)
-    got = jax.jit(encoder.apply)(variables, x)
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-
-
-def test_scales_that_do_not_divide_are_refused():
-    encoder = AlignedEncoder(orientations=4, cell=4, shrunk=(1, 2))
-    with pytest.raises(ValueError, match=r"must divide cell and sides; got cell=4.*\(9, 8\)"):
-        jax.eval_shape(encoder.init, jax.random.key(0), images(1, 9, 8, 1))

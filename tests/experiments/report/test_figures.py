@@ -165,3 +165,9 @@ def test_truth_prediction_and_error_by_hand(monkeypatch):
     figures.confusion(np.array([[3, 1], [0, 4]]), ["a", "b"], "")
     texts = {text.get_position(): text.get_text() for text in drawn[1].axes[0].texts}
     assert texts == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}  # Columns, rows.
+
+
+def test_names_of_classes_may_hold_dollars(tmp_path):
+    """Two of them are no formula, which "^" alone would break."""
+    figures.confusion(np.eye(2, dtype=int), ["US$^$", "a $x$ b"], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
