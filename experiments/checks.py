@@ -81,7 +81,7 @@ def overfit(experiment: Experiment, count: int, layout: Layout) -> tuple[bool, l
     naive = run.task.initial_loss() or _initial_loss(run, state, batch)
     state, target, lines = layout.put(state), OVERFITTED * naive, []
     for step in range(1, experiment.steps + 1):
-        state, metrics = run.train_step(state, layout.split(batch))
+        state, metrics = run.train_step(state, run.split(batch))
         loss = float(metrics["loss"])
         if not np.isfinite(loss):
             return False, [*lines, f"The loss became {loss} at step {step}: lower the rate."]

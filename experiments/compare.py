@@ -79,7 +79,7 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
         if (stride := getattr(experiment.model, "output_stride", 1)) > 1:
             row["oracle"] = oracle(run, stride)
 
-        batch, state = layout.split(run.train_items()[0]), to_host(run.initial_state())
+        batch, state = run.split(run.train_items()[0]), to_host(run.initial_state())
         program = run.train_step.lower(layout.put(state), batch).compile()
         row["memory_mib"] = program.memory_analysis().temp_size_in_bytes / 2**20
         state, _ = jax.block_until_ready(program(layout.put(state), batch))

@@ -72,7 +72,7 @@ class Resident(Run):
             def ready(i: int) -> tuple[int, Arrays]:
                 """Sent ahead too: between two chunks nothing is left to do but the dispatch."""
                 draw = plan if i else self.planner  # The processes start while XLA compiles.
-                return ends[i + 1], self.layout.split(draw((ends[i], ends[i + 1], room)))
+                return ends[i + 1], self.split(draw((ends[i], ends[i + 1], room)))
 
             chunks = grain.MapDataset.range(len(ends) - 1).map(ready)
             for end, plans in iterate(chunks, 0, count or config.data.threads):

@@ -71,7 +71,7 @@ def bare(*, steps: int, tiny: bool) -> Case:
 
     layout = Layout()
     run = Run(experiment(steps, tiny), layout)
-    state, batch = layout.put(run.initial_state()), layout.split(run.train_items()[0])
+    state, batch = layout.put(run.initial_state()), run.split(run.train_items()[0])
 
     def call() -> float:
         nonlocal state

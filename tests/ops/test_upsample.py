@@ -180,7 +180,8 @@ def test_conv_transpose_maps_and_keeps_the_dtype():
     [
         ({"output_padding": 2}, "output_padding 2 is impossible here; legal are 0, 1"),
         ({"padding": 1, "dilation": 3, "output_padding": 3}, "legal are 0, 1, 2"),
-        ({"strides": 0}, "strides must be one number or two, at least 1; got 0"),
+        ({"strides": 0}, "strides must be a whole number or two, at least 1; got 0"),
+        ({"strides": 2.0}, "strides must be a whole number or two, at least 1; got 2.0"),
         ({"dilation": (1, 0)}, r"dilation must be .* at least 1; got \(1, 0\)"),
         ({"padding": 9}, "padding 9 leaves -9 of 9 px; take less"),
         ({"padding": "same"}, '"SAME", "VALID" or numbers; got \'same\''),
@@ -199,9 +200,11 @@ def test_conv_transpose_refuses(change, message):
 
 
 @pytest.mark.parametrize("function", [upsample_nearest, upsample_bilinear])
-@pytest.mark.parametrize(("shape", "factor"), [((2, 2, 1), 2), ((1, 2, 2, 1), 0)])
+@pytest.mark.parametrize(
+    ("shape", "factor"), [((2, 2, 1), 2), *(((1, 2, 2, 1), n) for n in (0, 1.5))]
+)
 def test_upsampling_refuses(function, shape, factor):
-    with pytest.raises(ValueError, match=r"takes \[b, h, w, c\] and a factor >= 1; got \("):
+    with pytest.raises(ValueError, match=r"takes \[b, h, w, c\] and a whole factor >= 1; got \("):
         function(np.zeros(shape), factor)
 
 

@@ -54,7 +54,9 @@ def train(layout, norm, accumulate=1):
     rows = BATCH // jax.process_count()
     own = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
     for n in range(STEPS):
-        state, metrics = step(state, layout.split({k: v[own] for k, v in batch(n).items()}))
+        state, metrics = step(
+            state, layout.split({k: v[own] for k, v in batch(n).items()}, accumulate)
+        )
         losses.append(to_host(metrics)["loss"])
     scores = layout.map(make_eval_step(model, task))
     rated = layout.split({k: v[own] for k, v in batch(99).items()})

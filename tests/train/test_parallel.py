@@ -73,6 +73,27 @@ def test_accumulation_takes_the_steps_of_one_batch():
 
 
 @pytest.mark.slow
+def test_a_part_of_a_batch_holds_the_same_rows_on_any_devices():
+    """Batch norm tells: it sees a part."""
+    want, losses = parity.train(Layout(devices=jax.devices()[:1]), "batch", accumulate=2)
+    for how, count in (("jit", 4), ("fsdp", 2)):
+        layout = Layout(how, devices=jax.devices()[:count])
+        got, found = parity.train(layout, "batch", accumulate=2)
+        np.testing.assert_allclose(found, losses, rtol=1e-5)
+        for part in want:
+            assert_equal(got[part], want[part])
+
+
+def test_rows_are_ordered_so_that_parts_are_runs_of_the_batch():
+    """A step takes every second row of a device as part 0: of 0..7 these are 0, 1 and 2, 3."""
+    rows = Layout(devices=jax.devices()[:2]).split({"y": np.arange(8)}, 2)["y"]
+    assert [shard.data.tolist() for shard in rows.addressable_shards] == [
+        [0, 4, 1, 5],
+        [2, 6, 3, 7],
+    ]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "count"), [("jit", 2), ("pmap", 2), ("fsdp", 2), ("jit", 4)])
 def test_several_processes_take_the_steps_of_one(reference, how, count, tmp_path):
     norm, (want, losses) = reference
@@ -103,7 +124,8 @@ def test_devices_may_keep_batch_norm_to_their_own_rows():
     got, metrics = jax.device_get(two.train_step(two.layout.put(state), two.layout.split(batch)))
 
     parts = dataclasses.replace(apart, optimizer=dataclasses.replace(rule, accumulate=2))
-    want, expected = jax.jit(Run(parts, one.layout).step)(state, batch)
+    both = Run(parts, one.layout)
+    want, expected = jax.jit(both.step)(state, both.split(batch))
     np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-5)
     assert_equal(got.opt_state, jax.device_get(want.opt_state))
     step = jax.jit(one.step)

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from experiments.datasets import Digits8x8, DigitScenes
 from zoo.data.config import Data
-from zoo.models import SiameseEncoder
+from zoo.models import AlignedEncoder, SiameseEncoder
 from zoo.train import embedding
 from zoo.train.config import Experiment, Optimizer
 from zoo.train.embedding import Embedding
@@ -62,6 +62,34 @@ def test_the_seed_reaches_the_batches(task):
     first, again, other = (run_of(task, seed=seed).train_items()[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["image"], again["image"])
     assert not np.array_equal(first["label"], other["label"])
+
+
+def test_parts_of_fewer_than_two_classes_are_refused():
+    """Of one class there is no negative: the loss would be 0, and nothing learnt."""
+    parts = Optimizer(name="adam", learning_rate=1e-2, accumulate=4)  # Of 4 classes x 4 pictures.
+    with pytest.raises(ValueError, match=r"accumulate=4 cuts .*=16 into parts of less than two"):
+        run_of(optimizer=parts)
+    run_of(optimizer=dataclasses.replace(parts, accumulate=2))
+    pairs = Embedding(loss="contrastive", options={"margin": 0.5})
+    run_of(pairs, optimizer=parts)
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "message"),
+    [
+        ({"gallery": "train"}, {}, "'test' cannot be scored: the gallery 'train' has none of its"),
+        ({}, {"crop": (6, 6)}, "'validation' cannot be scored .*see data.size"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_the_training(task, data, message):
+    """No class of the test split is in the gallery; pictures are of another size than trained."""
+    model = AlignedEncoder(features=3, widths=(2,))
+    run = run_of(
+        dataclasses.replace(HARD, **task), dataclasses.replace(DIGITS, **data), model, split="test"
+    )
+    variables = jax.eval_shape(model.init, jax.random.key(0), *run.blank_inputs())
+    with pytest.raises(ValueError, match=message):
+        run.check(variables)
 
 
 def test_turned_pictures_are_trained_as_classes_of_their_own():

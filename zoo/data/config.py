@@ -13,6 +13,7 @@ class Data:
     """Where examples come from and what is done to them before a model sees them.
 
     A picture is resized to `size`, then augmented, then cut to `crop`; evaluation only resizes.
+    Pictures of one class each are augmented, cut and then resized (`zoo.data.tuples` says why).
     """
 
     name: str  # Of a TFDS data set, ours or anyone's.

@@ -128,8 +128,12 @@ class Preprocess:
         image = image.astype(np.float32)
         if self.size is not None:
             image = resize_image(image, self.size)
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        return (image / np.float32(255) - mean) / std
+        # By whole rows: several times as fast as by pixels of three numbers.
+        rows, mean, std = image.reshape(len(image), -1), np.float32(self.mean), np.float32(self.std)
+        rows /= np.float32(255)
+        rows -= np.tile(mean, image.shape[1])
+        rows /= np.tile(std, image.shape[1])
+        return rows.reshape(image.shape)
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.builders import open_builder, prepare, read_info
-from zoo.data.source import Source, read_only, read_split
+from zoo.data.source import Source, places, read_only, read_split
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -63,4 +63,5 @@ def open_labelled(
                 raise ValueError(f"{problem}; number the classes anew.")
     columns = {f: read_only(np.array(values, np.int32)) for f, values in columns.items()}
     records, splits = read_split(builder, name, split), tuple(builder.info.splits)
-    return LabelledSource(records, info, splits, where, image, label, cache_mib, 0, columns)
+    where = where, places(builder, split)
+    return LabelledSource(records, info, splits, *where, image, label, cache_mib, 0, columns)

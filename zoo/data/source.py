@@ -28,6 +28,7 @@ class Source(Sequence):
     info: Info
     splits: tuple[str, ...]  # All that the data set has.
     where: str  # Data set and split, for messages.
+    places: Sequence[str]  # Of each, the same in any slice: "mnist test[7000]".
     image: str  # Names of the features.
     label: str
     cache_mib: int
@@ -49,7 +50,7 @@ class Source(Sequence):
             return self._kept[index]
         record = self.records[index]
         given = next((record[f] for f in ("name", "file_name") if f in record), None)
-        name = f"{self.where}[{index}]" if given is None else given.decode()
+        name = self.places[index] if given is None else given.decode()
         image = self._image(record[self.image], name)
         label = self._label(record[self.label], image.shape[:2], name)
         example = {"image": image, "label": label, "name": name}
@@ -118,7 +119,8 @@ def open_source(
     info = read_info(builder, image=image, label=label, num_classes=num_classes)
     prepare(builder)
     records, splits = read_split(builder, name, split), tuple(builder.info.splits)
-    return Source(records, info, splits, f"{name} {split}", image, label, cache_mib, label_offset)
+    where = f"{name} {split}", places(builder, split)
+    return Source(records, info, splits, *where, image, label, cache_mib, label_offset)
 
 
 def read_split(builder, name: str, split: str, *, skip: Sequence[str] = ()) -> Sequence:
@@ -129,6 +131,14 @@ def read_split(builder, name: str, split: str, *, skip: Sequence[str] = ()) -> S
         return builder.as_data_source(split, decoders=decoders or None)
     except (ValueError, NotImplementedError) as error:
         raise ValueError(f"The split {split!r} of {name} cannot be read: {error}") from error
+
+
+def places(builder, split: str) -> list[str]:
+    """Where each record of a split, or of a slice of one, stands in its split."""
+    splits = builder.info.splits
+    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    found = [(p.splitname, range(splits[p.splitname].num_examples)[p.from_ : p.to]) for p in parts]
+    return [f"{builder.name} {name}[{i}]" for name, some in found for i in some]
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -43,7 +43,8 @@ def predict(
     ones go through in tiles of one shape (`tile`, `overlap` and `blend` are those of
     `zoo.infer.tiles.plan`) and need memory for a strip of tiles' logits. The default overlap makes
     the result that of the whole picture if half a tile is enough for it; less is faster. Where
-    `preprocess` resizes, the model always sees the whole picture at that size, as in training.
+    `preprocess` resizes, the model sees the whole picture at that size, as in training; one that
+    normalises by a picture's own statistics (FCDenseNet's "batch") sees it whole at any size.
     `flips` averages with the prediction of the left-right mirror image, in twice the time. With a
     `layout` of several devices there are no tiles: each device has a share of the picture's rows,
     and the result is that of the whole picture (see `Layout.by_rows`). Raises ValueError for a
@@ -89,6 +90,8 @@ def logit_strips(
     `zoo.infer.tiles.plan` does; the devices of a `layout` share the rows of each window.
     """
     variables = jax.device_put(variables)
+    if getattr(model, "eval_statistics", "running") == "batch":
+        tiling["tile"] = None  # A tile has other statistics than its picture.
     known = geometry(model, x.shape[-1])
     *batch, height, width, _ = x.shape
     rows, columns = (plan(side, known, **tiling) for side in (height, width))

@@ -124,7 +124,7 @@ def _share(which, d, hardest):
     """Those that are the hardest, 1 in all; to rounding where XLA computes `d` twice, apart."""
     tie, near = which & (d == hardest), which & (jnp.abs(d - hardest) <= 2**-22 * hardest)
     tie = jnp.where(tie.any(), tie, near)
-    return tie / jnp.maximum(tie.sum(), 1)
+    return tie.astype(jnp.float32) / jnp.maximum(tie.sum(), 1)
 
 
 def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors):
@@ -246,7 +246,7 @@ def _scaled(embeddings, labels, margin, squared, valid, anchors):
     # The squares of 1e-20 and 1e20 are no float32; powers of two change no digit. Not below 2^-40:
     # the margin is divided by the unit, twice, and the gradient multiplied.
     largest = jax.lax.stop_gradient(jnp.abs(x).max(initial=0))
-    unit = jnp.ldexp(1.0, jnp.maximum(jnp.frexp(largest)[1] - 1, -40))
+    unit = jnp.ldexp(jnp.float32(1), jnp.maximum(jnp.frexp(largest)[1] - 1, -40))
     unit = jnp.where(jnp.isfinite(largest), unit, jnp.nan)
     return x / unit, (unit, unit) if squared else (unit,), labels, valid, anchors
 

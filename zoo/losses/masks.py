@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zoo.ops.labels import seen
+
 OrNone = jax.Array | None
 
 
@@ -45,15 +47,15 @@ def num_triplets(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = N
 
 
 def check_labels(labels: jax.Array, valid: OrNone) -> tuple[jax.Array, jax.Array]:
-    """Labels as int32 and valid as bool, both [b]; ValueError if they cannot be that."""
+    """Labels as integers and valid as bool, both [b]; ValueError if they cannot be that."""
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels must be integers [b]; got {labels.dtype} {labels.shape}.")
     valid = check_valid(valid, labels.shape)
-    if isinstance(labels, np.ndarray) and labels.size:
-        ends, limits = (labels.min(), labels.max()), np.iinfo(np.int32)
+    if (found := seen(labels)) is not None and found.size:
+        ends, limits = (found.min(), found.max()), np.iinfo(np.int32)
         if ends[0] < limits.min or ends[1] > limits.max:
             raise ValueError(f"labels must fit int32; got {ends[0]} to {ends[1]}: renumber them.")
-    return jnp.asarray(labels, jnp.int32), valid
+    return jnp.asarray(labels), valid
 
 
 def check_valid(valid: OrNone, shape: tuple[int, ...]) -> jax.Array:
@@ -91,8 +93,7 @@ def _rows(anchors: OrNone, b: int) -> jax.Array:
     anchors = np.arange(b) if anchors is None else anchors
     if anchors.ndim != 1 or not jnp.issubdtype(anchors.dtype, jnp.integer):
         raise ValueError(f"anchors must be integers [a]; got {anchors.dtype} {anchors.shape}.")
-    hidden = isinstance(anchors, jax.core.Tracer) or not getattr(anchors, "is_fully_addressable", 1)
-    seen = np.zeros(0, int) if hidden else np.asarray(anchors)  # Under `jit` jnp would trace it.
-    if seen.size and (seen.min() < 0 or seen.max() >= b):
-        raise ValueError(f"anchors must be rows, 0..{b - 1}; got {seen.min()} to {seen.max()}.")
+    rows = seen(anchors)
+    if rows is not None and rows.size and (rows.min() < 0 or rows.max() >= b):
+        raise ValueError(f"anchors must be rows, 0..{b - 1}; got {rows.min()} to {rows.max()}.")
     return jnp.asarray(anchors)

@@ -78,6 +78,6 @@ def _flags(same, valid, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """`same` and `valid` as bool of `shape`."""
     if same.shape != shape:
         raise ValueError(f"same must be one a pair, {shape}; got {same.shape}.")
-    if jnp.issubdtype(same.dtype, jnp.inexact):
-        raise ValueError(f"same must be bool, not {same.dtype}: pass `same > 0.5`.")
-    return same.astype(bool), check_valid(valid, shape)
+    if same.dtype != bool:  # Of 1 and -1 both would be true.
+        raise ValueError(f"same must be bool, not {same.dtype}: pass `same > 0.5`, say.")
+    return jnp.asarray(same), check_valid(valid, shape)

@@ -38,7 +38,7 @@ def triplet(
     if not 0 <= margin < jnp.inf:
         raise ValueError(f"triplet needs a finite margin >= 0, a squared distance; got {margin}.")
     # Masked before the squares: padding may hold nan, which a later `where` leaves in the gradient.
-    anchor = anchor.astype(jnp.float32)
-    near, far = (jnp.where(valid[:, None], anchor - x, 0) for x in (positive, negative))
+    anchor, *others = (x.astype(jnp.float32) for x in (anchor, positive, negative))
+    near, far = (jnp.where(valid[:, None], anchor - x, 0) for x in others)
     values = jax.nn.relu(jnp.square(near).sum(-1) - jnp.square(far).sum(-1) + margin)
     return jnp.where(valid, values, 0), valid.astype(jnp.float32)

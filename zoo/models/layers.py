@@ -1,5 +1,6 @@
 """Layers that the segmentation models share, and the check of their fields and images."""
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +42,13 @@ def check(model: nn.Module, image: jax.Array, fields: Fields = MappingProxyType(
         raise ValueError(f"{name} takes images of at least one pixel; got {image.shape}.")
 
 
+def running_averages(module: nn.Module, channels: int) -> list[nn.Variable]:
+    """The variables "mean" and "var" [channels] of a layer's `batch_stats`, float32."""
+    starts = (("mean", 0.0), ("var", 1.0))
+    stats = functools.partial(module.variable, "batch_stats")
+    return [stats(name, jnp.full, (channels,), start, jnp.float32) for name, start in starts]
+
+
 def pad_up(x: jax.Array, stride: int) -> jax.Array:
     """[b, h, w, c] with zeros at the bottom and the right, so that `stride` divides both sides."""
     # Not -h % stride: of a free size (`jax.export`) this form alone is known to be a multiple.
@@ -77,10 +85,9 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, h, w, c] -> [b, h, w, c]."""
-        fills, c = {"mean": jnp.zeros, "var": jnp.ones}, x.shape[-1:]
-        averages = [self.variable("batch_stats", name, fill, c) for name, fill in fills.items()]
-        scale = self.param("scale", nn.initializers.ones, c)
-        shift = self.param("bias", nn.initializers.zeros, c)
+        averages, c = running_averages(self, x.shape[-1]), x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, c, jnp.float32)
+        shift = self.param("bias", nn.initializers.zeros, c, jnp.float32)
         x, (mean, var) = x.astype(jnp.float32), (v.value for v in averages)
         if self.train:
             name = None if self.is_initializing() else self.axis_name

@@ -18,6 +18,8 @@ from zoo.ops.distance import safe_sqrt, unit_rows
 from zoo.ops.orientations import oriented_gradients
 from zoo.ops.pool import max_pool_2x2
 
+_CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # Where a picture and its shifts begin.
+
 
 class SiameseEncoder(nn.Module):
     """Twice a 2x2 convolution, ReLU, pooling and dropout; then the mean over space, and dense."""
@@ -86,7 +88,8 @@ class AlignedEncoder(nn.Module):
     cell: int = 8  # Pixels of a side of a histogram's cell.
     shrunk: tuple[int, ...] = (1,)  # Divisors of cell and sides: scales seen side by side.
     dropout_rate: float = 0.3  # Before the last layer.
-    symmetric: bool = False  # Averages a picture and its mirror image, before the batch norm.
+    symmetric: bool = False  # Averages a picture and its mirror image, before the batch norm;
+    shifted: bool = False  # and each with its shifts by a pixel up, down, left and right.
     normalize: bool = True  # To length 1; a vector of zeros stays one.
     dtype: str = "float32"  # Of the computation; parameters and statistics are float32.
     axis_name: str | None = None  # Batch-norm statistics are shared over this axis.
@@ -95,8 +98,12 @@ class AlignedEncoder(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float -> [b, features] float32; ValueError where `shrunk` does not fit."""
         check(self, x, {"shrunk": FIELDS["blocks"]})
-        if self.symmetric:
-            x = jnp.concatenate([x, x[:, :, ::-1]])
+        views = [x, x[:, :, ::-1]] if self.symmetric else [x]
+        if self.shifted:
+            (h, w), around = x.shape[1:3], ((0, 0), (1, 1), (1, 1), (0, 0))
+            padded = [jnp.pad(view, around, "edge") for view in views]
+            views = [view[:, i : i + h, j : j + w] for view in padded for i, j in _CROSS]
+        x = jnp.concatenate(views)
         if self.orientations:
             if any(side % k for k in self.shrunk for side in (self.cell, *x.shape[1:3])):
                 got = f"cell={self.cell}, shrunk={self.shrunk} and pictures {x.shape[1:3]}"
@@ -110,8 +117,7 @@ class AlignedEncoder(nn.Module):
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = nn.Dense(self.features, use_bias=False)(x)
-        if self.symmetric:
-            x = sum(jnp.split(x, 2)) / 2
+        x = sum(jnp.split(x, len(views))) / len(views)
         options = dict.fromkeys(("use_scale", "use_bias", "use_fast_variance"), False)
         x = nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name, **options)(x)
         return unit_rows(x) if self.normalize else x

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from zoo.models.layers import Conv, ConvTranspose, check, pad_up
+from zoo.models.layers import Conv, ConvTranspose, check, pad_up, running_averages
 from zoo.ops.convolution import convolution
 from zoo.ops.normalize import mean_and_var
 from zoo.ops.pool import max_pool_2x2
@@ -129,7 +129,7 @@ class Layer(nn.Module):
         zeros, ones = nn.initializers.zeros, nn.initializers.ones
         leaves = {"scale": (ones, c), "shift": (zeros, c), "bias": (zeros, out)}
         leaves["kernel"] = he_uniform, self.shape
-        return {name: self.param(name, *leaf) for name, leaf in leaves.items()}
+        return {name: self.param(name, *leaf, jnp.float32) for name, leaf in leaves.items()}
 
 
 class DenseBlock(nn.Module):
@@ -142,8 +142,7 @@ class DenseBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, skip: Maps | None = None) -> Maps:
         mode, c, g = self.mode, x.shape[-1], self.growth_rate
-        fills, channels = {"mean": jnp.zeros, "var": jnp.ones}, (c + self.depth * g,)
-        averages = [self.variable("batch_stats", k, f, channels) for k, f in fills.items()]
+        averages = running_averages(self, c + self.depth * g)
         parts = [c + i * g for i in range(self.depth)]
         split = [jnp.split(v.value.reshape(1, 1, 1, -1), parts, -1) for v in averages]
         known, *running = zip(*split, strict=True)

@@ -11,11 +11,15 @@ import pickle
 import zipfile
 from typing import Any, BinaryIO
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # What the stream begins with.
-_STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"}
+_STORAGES = {
+    "FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "LongStorage": "<i8",
+    "IntStorage": "<i4", "ByteStorage": "u1", "BoolStorage": "?", "BFloat16Storage": jnp.bfloat16,
+}  # fmt: skip
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -55,7 +59,9 @@ class _Unpickler(pickle.Unpickler):
             return name
         if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
             return self._tensor
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not read here")
 
     def persistent_load(self, pid: tuple) -> str:
         kind, storage, key, _, _, *view = pid

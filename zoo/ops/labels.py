@@ -6,16 +6,21 @@ import jax
 import numpy as np
 
 
+def seen(x: Any) -> np.ndarray | None:
+    """An array's values; None where it is traced and has none yet, or they lie on other hosts."""
+    hidden = isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True)
+    return None if hidden else np.asarray(x)  # Within `jit` jnp would trace what is known, too.
+
+
 def check_ids(name: str, ids: Any, num_classes: int, ignore_label: int | None = None) -> None:
     """Raises ValueError where ids hold something that is neither a class nor `ignore_label`.
 
-    Traced arrays have no values yet, and arrays that lie on other hosts none to read: they pass
-    unseen. What reads the data has looked at those (DESIGN, "Arrays"). The ids, integers of any
-    shape, have their `name` in the message.
+    What cannot be `seen` passes: what reads the data has looked at it (DESIGN, "Arrays"). The ids,
+    integers of any shape, have their `name` in the message.
     """
-    if isinstance(ids, jax.core.Tracer) or not getattr(ids, "is_fully_addressable", True):
+    if (values := seen(ids)) is None:
         return
-    found = np.unique(np.asarray(ids))
+    found = np.unique(values)
     wrong = found[((found < 0) | (found >= num_classes)) & (found != ignore_label)]
     if wrong.size:
         void = "" if ignore_label is None else f" or {ignore_label}, which is void"

@@ -1,10 +1,14 @@
 """Making feature maps smaller, and back to where the maxima stood."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from zoo.ops.labels import seen
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
@@ -47,7 +51,7 @@ def max_pool(x: jax.Array, window: int, stride: int, dilation: int) -> jax.Array
 
 
 def max_pool_with_indices(
-    x: jax.Array, window: Sequence[int], strides: Sequence[int]
+    x: jax.Array, window: int | Sequence[int], strides: int | Sequence[int]
 ) -> tuple[jax.Array, jax.Array]:
     """The largest of each window and its place: PyTorch's `max_pool2d(return_indices=True)`.
 
@@ -56,7 +60,7 @@ def max_pool_with_indices(
 
     Args:
         x: [b, h, w, c] float.
-        window, strides: (rows, columns).
+        window, strides: >= 1, (rows, columns) or one for both.
 
     Returns:
         pooled: [b, h', w', c], h' = (h - window) // stride + 1.
@@ -67,9 +71,9 @@ def max_pool_with_indices(
     >>> pooled[0, ..., 0].tolist(), indices[0, ..., 0].tolist()
     ([[4.0, 5.0], [10.0, 20.0]], [[1, 6], [8, 15]])
     """
-    (kh, kw), (sh, sw) = window, strides
-    if x.ndim != 4 or min(kh, kw, sh, sw) < 1 or kh > x.shape[1] or kw > x.shape[2]:
-        got = f"{x.shape}, window {tuple(window)} and strides {tuple(strides)}"
+    (kh, kw), (sh, sw) = pair("window", window, 1), pair("strides", strides, 1)
+    if x.ndim != 4 or kh > x.shape[1] or kw > x.shape[2]:
+        got = f"{x.shape}, window {(kh, kw)} and strides {(sh, sw)}"
         raise ValueError(f"max_pool_with_indices takes [b, h, w, c] >= the window; got {got}.")
     _, h, w, _ = x.shape
     places = jnp.arange(h * w, dtype=jnp.int32).reshape(1, h, w, 1)
@@ -96,7 +100,7 @@ def max_unpool(pooled: jax.Array, indices: jax.Array, shape: Sequence[int]) -> j
     place holds it once.
 
     Args:
-        pooled, indices: [b, h', w', c], as `max_pool_with_indices` gives.
+        pooled, indices: [b, h', w', c], as `max_pool_with_indices` gives; reverse mode only.
         shape: (h, w) of the map that was pooled.
 
     Returns:
@@ -108,14 +112,15 @@ def max_unpool(pooled: jax.Array, indices: jax.Array, shape: Sequence[int]) -> j
     [[0.0, 4.0, 0.0, 0.0], [0.0, 0.0, 5.0, 0.0], [10.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 20.0]]
     """
     h, w = shape
-    if pooled.ndim != 4 or indices.shape != pooled.shape:
-        got = f"{pooled.shape} and {indices.shape}"
-        raise ValueError(f"max_unpool takes pooled and indices of one [b, h, w, c]; got {got}.")
+    integers = jnp.issubdtype(indices.dtype, jnp.integer)
+    if pooled.ndim != 4 or indices.shape != pooled.shape or not integers:
+        got = f"{pooled.shape} and {indices.dtype} {indices.shape}"
+        raise ValueError(f"max_unpool takes [b, h, w, c] and integers of that shape; got {got}.")
     if h < pooled.shape[1] or w < pooled.shape[2]:
         got = f"{(h, w)} from {pooled.shape[1:3]}"
         raise ValueError(f"max_unpool makes a map larger, never smaller; got {got}.")
-    if not isinstance(indices, jax.core.Tracer) and indices.size:
-        low, high = int(indices.min()), int(indices.max())
+    if (places := seen(indices)) is not None and places.size:
+        low, high = places.min(), places.max()
         if low < 0 or high >= h * w:
             raise ValueError(f"indices must be in 0..{h * w - 1} for {(h, w)}; got {low}..{high}.")
     return _unpool(pooled, jnp.asarray(indices, jnp.int32), h, w)
@@ -124,8 +129,8 @@ def max_unpool(pooled: jax.Array, indices: jax.Array, shape: Sequence[int]) -> j
 # Its own gradient: that of a scatter would leave which of two equal places has it to chance.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _unpool(pooled: jax.Array, indices: jax.Array, h: int, w: int) -> jax.Array:
-    b, _, _, c = pooled.shape
-    values, places = pooled.reshape(b, -1, c), indices.reshape(b, -1, c)
+    b, rows, columns, c = pooled.shape
+    values, places = (a.reshape(b, rows * columns, c) for a in (pooled, indices))
     places = jnp.where(places < 0, h * w, places)  # Dropped, not counted from the end.
     at = jnp.arange(b)[:, None, None], places, jnp.arange(c)
     flat = jnp.zeros((b, h * w, c), pooled.dtype).at[at].set(values, mode="drop")
@@ -135,9 +140,17 @@ def _unpool(pooled: jax.Array, indices: jax.Array, h: int, w: int) -> jax.Array:
 def _gather(h: int, w: int, indices: jax.Array, g: jax.Array):
     b, _, _, c = g.shape
     inside = (indices >= 0) & (indices < h * w)
-    places = jnp.where(inside, indices, 0).reshape(b, -1, c)
+    places = jnp.where(inside, indices, 0).reshape(b, math.prod(indices.shape[1:3]), c)
     values = jnp.take_along_axis(g.reshape(b, h * w, c), places, axis=1).reshape(indices.shape)
     return jnp.where(inside, values, 0), None
 
 
 _unpool.defvjp(lambda pooled, indices, h, w: (_unpool(pooled, indices, h, w), indices), _gather)
+
+
+def pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    """One whole number for both sides, or two; ValueError for others."""
+    both = (value, value) if np.ndim(value) == 0 else tuple(value)
+    if len(both) != 2 or any(not isinstance(n, int | np.integer) or n < least for n in both):
+        raise ValueError(f"{name} must be a whole number or two, at least {least}; got {value}.")
+    return both

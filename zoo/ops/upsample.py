@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zoo.ops.pool import pair
 from zoo.ops.resize import resize_logits
 
 
@@ -58,7 +59,7 @@ def bilinear_at(image: jax.Array, points: jax.Array) -> jax.Array:
     (top, left), (bottom, right) = (jnp.moveaxis(p, -1, 0) for p in corners)
     share = (points - low).reshape(*points.shape, *[1] * (image.ndim - 2))
     down, across = jnp.moveaxis(share, points.ndim - 1, 0)
-    image = image.astype(jnp.float32)
+    image = jnp.asarray(image, jnp.float32)
     above = image[top, left] * (1 - across) + image[top, right] * across
     below = image[bottom, left] * (1 - across) + image[bottom, right] * across
     return above * (1 - down) + below * down
@@ -105,12 +106,12 @@ def conv_transpose(
         raise ValueError(f"conv_transpose takes [b, h, w, c] and [kh, kw, out, c]; got {got}.")
     if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in (x, kernel)):
         raise ValueError(f"conv_transpose takes floats; got {x.dtype} and {kernel.dtype}.")
-    strides, dilation = _pair("strides", strides, 1), _pair("dilation", dilation, 1)
+    strides, dilation = pair("strides", strides, 1), pair("dilation", dilation, 1)
     named = isinstance(padding, str)
     if named and padding not in ("SAME", "VALID"):
         raise ValueError(f'padding must be "SAME", "VALID" or numbers; got {padding!r}.')
-    cut = (padding, padding) if named else _pair("padding", padding, 0)
-    more = (None, None) if output_padding is None else _pair("output_padding", output_padding, 0)
+    cut = (padding, padding) if named else pair("padding", padding, 0)
+    more = (None, None) if output_padding is None else pair("output_padding", output_padding, 0)
     sides = zip(x.shape[1:3], kernel.shape, strides, dilation, cut, more, strict=False)
     pads = [_ends(*side) for side in sides]
     # All of every copy, then cut: XLA on CPU aborts the process where an end is shorter than that
@@ -179,13 +180,6 @@ def _tiles(x: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Arr
 
 
 def _check(name: str, x: jax.Array, factor: int) -> None:
-    if x.ndim != 4 or factor < 1:
-        raise ValueError(f"{name} takes [b, h, w, c] and a factor >= 1; got {x.shape}, {factor}.")
-
-
-def _pair(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
-    """One number for both sides, or two; ValueError for others."""
-    pair = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(pair) != 2 or min(pair) < least:
-        raise ValueError(f"{name} must be one number or two, at least {least}; got {value}.")
-    return pair
+    if x.ndim != 4 or not isinstance(factor, int | np.integer) or factor < 1:
+        takes = "takes [b, h, w, c] and a whole factor >= 1"
+        raise ValueError(f"{name} {takes}; got {x.shape}, {factor}.")

@@ -8,7 +8,9 @@ from zoo.data.labelled import LabelledSource
 from zoo.data.pairs import make_pairs
 from zoo.metrics import retrieval_scores, verification_scores, within_group_runs
 
-ALL_PAIRS = 500  # Pictures of a split up to which every pair is verified; above, two a picture.
+ALL_PAIRS = 500  # Pictures of a split up to which every pair is verified.
+MIN_PAIRS = 50_000  # Above, pairs are drawn: as many of one class and of two; for FAR 1e-4.
+_NUMBERS = 2**22  # Of the points on one side of the pairs that are compared at once.
 WAYS = 20  # Of a one-shot run; smaller alphabets take no part.
 
 Gallery = tuple[np.ndarray, LabelledSource]  # Points [m, d] and their pictures.
@@ -17,7 +19,7 @@ Gallery = tuple[np.ndarray, LabelledSource]  # Points [m, d] and their pictures.
 class Embedded:
     """A split's points, [n, d] float32, and the pairs by which it is verified.
 
-    Those are all or, above `ALL_PAIRS` pictures, the ones of `make_pairs`: `pairs` holds two arrays
+    Those are all or, above `ALL_PAIRS` pictures, some of `make_pairs`: `pairs` holds two arrays
     [m] of places, `distances` [m] how far apart they are, `same` [m] whether they are of one class.
     `distance` takes [m, d] and [m, d] and gives [m].
     """
@@ -26,10 +28,15 @@ class Embedded:
         if len(source) <= ALL_PAIRS:
             i, j = np.triu_indices(len(source), 1)
         else:
-            i, j, _ = make_pairs(source.labels, np.random.default_rng(0))
+            rounds, rng = -(-MIN_PAIRS // len(source)), np.random.default_rng(0)
+            drawn = [make_pairs(source.labels, rng)[:2] for _ in range(rounds)]
+            i, j = np.concatenate(drawn, axis=1)
         self.points, self.source, self.gallery = points, source, gallery
         self.pairs, self.same = (i, j), source.labels[i] == source.labels[j]
-        self.distances = distance(points[i], points[j])
+        # Some at a time: all pairs of pictures' pixels would fill the memory.
+        some = max(1, _NUMBERS // points[0].size)
+        parts = (slice(start, start + some) for start in range(0, len(i), some))
+        self.distances = np.concatenate([distance(points[i[p]], points[j[p]]) for p in parts])
 
     @property
     def searched(self) -> Gallery:

@@ -195,12 +195,15 @@ class BoundEmbedding(Task):
 
     def warning(self, metrics: Mapping[str, float]) -> str | None:
         """Of a collapse: all pictures near one point, where a triplet's loss is the margin."""
-        margin, spread = self.config.options.get("margin"), metrics.get("embedding_spread", np.inf)
-        if not margin or spread > COLLAPSED * margin or metrics["loss"] < 0.95 * margin:
+        options, spread = self.config.options, metrics.get("embedding_spread", np.inf)
+        margin, reach = options.get("margin", 0), spread ** (1 + options.get("squared", False))
+        stuck, unit = (np.logaddexp(0, margin), 0.1) if options.get("soft") else (margin, margin)
+        # Any loss at one point exactly, and one of triplets that can win nothing by distances.
+        if spread > 1e-6 and (reach > COLLAPSED * unit or metrics["loss"] < 0.95 * stuck):
             return None
         return (
             f"the embeddings have shrunk to a point (their spread is {spread:.2g}) and the loss is "
-            f"stuck at the margin, {margin:g}. What helps: another optimizer.learning_rate, a "
+            f"stuck at {metrics['loss']:.3g}. What helps: another optimizer.learning_rate, a "
             f"longer optimizer.warmup_steps, task.loss=batch_all_triplet or "
             f"batch_semi_hard_triplet, less dropout, model.normalize=true."
         )

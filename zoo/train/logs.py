@@ -15,7 +15,6 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from tensorboardX import SummaryWriter
 
 from zoo.data.checks import explained
 from zoo.data.images import File, write_atomically
@@ -32,6 +31,8 @@ class Log(contextlib.AbstractContextManager):
     """
 
     def __init__(self, workdir: File, *, steps: int, start: int, headline: str):
+        from tensorboardX import SummaryWriter  # Imports PyTorch where it is: seconds.
+
         self.steps, self.headline, self.score = steps, headline, None
         workdir, writes = pathlib.Path(workdir), jax.process_index() == 0
         if writes:

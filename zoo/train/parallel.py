@@ -125,8 +125,14 @@ class Layout:
             return self._replicated
         return NamedSharding(self._mesh, P(*[None] * max(sides)[1], AXIS))
 
-    def split(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """This process's rows of a batch -> rows spread over its devices."""
+    def split(self, batch: Mapping[str, np.ndarray], parts: int = 1) -> dict[str, Any]:
+        """This process's rows of a batch -> rows spread over its devices.
+
+        So ordered that a part of the batch, as `make_train_step` accumulates them, is one run of
+        its rows, the same on any number of devices and processes.
+        """
+        batch = {k: x.reshape(parts, -1, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()}
+        batch = {k: x.reshape(-1, *x.shape[2:]) for k, x in batch.items()}
         if self.how == "pmap":
             return {k: x.reshape(self.local_count, -1, *x.shape[1:]) for k, x in batch.items()}
         return {k: jax.make_array_from_process_local_data(self._split, x) for k, x in batch.items()}

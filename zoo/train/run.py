@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
+from flax.errors import FlaxError
 
 from zoo.data.batches import iterate
 from zoo.data.checks import explained
@@ -37,6 +38,11 @@ class Run:
         self.task = experiment.task.bind(self.info, self.train_source if trains else None)
         self.task.check_model(experiment.model)
         info, rule, seed = self.info, experiment.optimizer, experiment.seed
+        k, b = getattr(experiment.task, "images_per_class", 1), experiment.data.batch_size
+        if self.task.mines and 1 < rule.accumulate > b // (2 * k):
+            problem = f"optimizer.accumulate={rule.accumulate} cuts data.batch_size={b} into parts"
+            hint = f"accumulate {max(1, b // (2 * k))} or fewer, or take a larger batch"
+            raise ValueError(f"{problem} of less than two classes of {k} pictures; {hint}.")
         self.preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
         self.learning_rate = optimizer.schedule(rule, experiment.steps)
         self.tx = optimizer.optimizer(rule, self.learning_rate)
@@ -92,7 +98,11 @@ class Run:
         the metrics are not [] but [n], and may be longer.
         """
         for step, batch in enumerate(self.batches(start, mined), start + 1):
-            yield step, lambda state, b=batch: self.train_step(state, self.layout.split(b))
+            yield step, lambda state, b=batch: self.train_step(state, self.split(b))
+
+    def split(self, batch: Rows) -> dict[str, Any]:
+        """A training batch of this process on its devices."""
+        return self.layout.split(batch, self.experiment.optimizer.accumulate)
 
     def eval_batches(self, source: Sequence, **process: int) -> Iterator[Rows]:
         """A split once, in order, all rows unless told which process; rows that fill weigh 0."""
@@ -121,13 +131,17 @@ class Run:
 
         with explained("The loss cannot be computed", "mend the fields of task", TypeError):
             jax.eval_shape(loss, variables, self.train_items()[0])
-        gallery = getattr(self.experiment.task, "gallery", None) or self.experiment.split
-        for split in dict.fromkeys((data.validation_split, self.experiment.split, gallery)):
+        gallery = getattr(self.experiment.task, "gallery", None)
+        for split in dict.fromkeys((data.validation_split, self.experiment.split)):
             source, problem = self.source(split), f"Split {split!r} cannot be scored"
-            if task.sums is not None:
-                with explained(problem, "see data.size and data.score_at", ValueError):
-                    batch = next(self.eval_batches(source))
-                    jax.eval_shape(make_eval_step(model, task), variables, batch)
+            if gallery and not np.isin(source.labels, self.source(gallery).labels).any():
+                hint = "set task.gallery=none, or another"
+                raise ValueError(
+                    f"{problem}: the gallery {gallery!r} has none of its classes; {hint}."
+                )
+            program = make_embed_step(model) if task.sums is None else make_eval_step(model, task)
+            with explained(problem, "see data.size and data.score_at", (ValueError, FlaxError)):
+                jax.eval_shape(program, variables, next(self.eval_batches(source)))
 
     def _shares(self, source: Sequence) -> Iterator[dict[str, Any]]:
         """The evaluation batches of a split on the devices."""

@@ -34,7 +34,7 @@ class Segmentation:
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0  # Above 0 it is `focal`, which smooths no labels.
-    # Added: the mean over the pixels of their image's loss, times `region_weight`.
+    # Added, times `region_weight`: each image's loss, weighing what its pixels do.
     region: Literal["none", "dice", "jaccard", "tversky", "lovasz_softmax"] = "none"
     region_weight: float = 1.0
     # "median_frequency" is counted on the training split.
@@ -82,9 +82,11 @@ class BoundSegmentation(Task):
             hint = f"--set model.num_classes={k}"
             raise ValueError(f"{problem} {self.info.name} has {k} classes; {hint}.")
 
-    def initial_loss(self) -> float:
-        """What a network that knows nothing scores: log k."""
-        return float(np.log(self.info.num_classes))
+    def initial_loss(self) -> float | None:
+        """What a network that knows nothing scores: log k, times focal's factor; regions differ."""
+        k = self.info.num_classes
+        known = float(np.log(k) * (1 - 1 / k) ** self.config.focal_gamma)
+        return known if self.config.region == "none" else None
 
     train_batches = staticmethod(train_batches)
     eval_batches = staticmethod(eval_batches)
@@ -108,18 +110,17 @@ class BoundSegmentation(Task):
         labels, added = centre_crop(self._labels(batch), size), [(1.0, self.class_weights)]
         if "border" in batch:  # A pixel weighs its class's weight plus its border's.
             added.append((centre_crop(batch["border"], size), None))
-        sums = 0.0, 0.0
+        sums, by_image = (0.0, 0.0), 0.0
         for level, logits in enumerate(outputs):
             for factor, by_class in added:
                 parts = pixel(logits, labels, class_weights=by_class, ignore_label=void)
                 sums = [x + 0.5**level * factor * part for x, part in zip(sums, parts, strict=True)]
-        values, weights = (x / (2 - 0.5**level) for x in sums)
-        if config.region != "none":
-            lost = getattr(zoo.losses, config.region)(outputs[0], labels, ignore_label=void)
-            lost, counts = (x.reshape(len(labels), -1).sum(axis=1) for x in lost)
-            by_image = config.region_weight * lost / jnp.maximum(counts, 1)
-            values += by_image[:, None, None] * weights
-        return values, weights
+            if config.region != "none":
+                lost = getattr(zoo.losses, config.region)(logits, labels, ignore_label=void)
+                lost, counts = (x.reshape(len(labels), 1, 1, -1).sum(axis=-1) for x in lost)
+                by_image += 0.5**level * config.region_weight * lost / jnp.maximum(counts, 1)
+        values, weights, by_image = (x / (2 - 0.5**level) for x in (*sums, by_image))
+        return values if config.region == "none" else values + by_image * weights, weights
 
     def as_scored(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
         """Logits and labels of the labels' size, or of the centre that VALID padding leaves."""

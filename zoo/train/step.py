@@ -37,9 +37,10 @@ def make_train_step(
         seed: dropout of a step derives from it, the step and the device.
         ema_decay: of the average of parameters; 0 keeps none. The first steps use
             (1 + t) / (10 + t) where that is smaller, or the average would remember the start.
-        accumulate: the batch of a device goes through in this many equal parts, one by one; their
-            sums are divided once, so a part with fewer labelled pixels weighs less. Batch norm,
-            and a loss that mines, see a part and not the batch.
+        accumulate: the batch goes through in this many equal parts, one by one, each over all
+            devices; their sums are divided once, so a part with fewer labelled pixels weighs less.
+            Batch norm, and a loss that mines, see a part and not the batch. On a device part i is
+            every `accumulate`-th row from i on, see `Layout.split`.
     """
 
     def summed(params, batch_stats, batch, key, axis_name):
@@ -69,8 +70,10 @@ def make_train_step(
             more, stats = one(*inputs, stats)
             return (jax.tree.map(jnp.add, sums, more), stats), None
 
-        parts = {k: x.reshape(accumulate, -1, *x.shape[1:]) for k, x in batch.items()}
-        inputs = parts, jnp.arange(accumulate)
+        def parts(x):  # Not [accumulate, -1, ...]: a batch spread by XLA would cross the devices.
+            return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
+
+        inputs = jax.tree.map(parts, dict(batch)), jnp.arange(accumulate)
         first = jax.tree.map(lambda x: x[0], inputs)
         zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, *first, state.batch_stats)[0])
         return jax.lax.scan(part, (zeros, state.batch_stats), inputs)[0]
