@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report import embedding_figures, page
+from experiments.report import embedding_figures, figures, page
 from experiments.report.page import Part
-from zoo.data.images import read_image
+from zoo.data.images import read_image, resize_image
 from zoo.train.embedded import Embedded, euclidean
 from zoo.train.run import Run
 
+PIXELS = 128  # Longest side of pictures whose raw pixels are compared.
 # What is drawn: file, heading, and what it shows.
 FIGURES = (
     ("distances", "Distances", "How distances of same and of different pairs spread."),
@@ -52,13 +53,21 @@ def draw(
 
 
 def baseline(results: Embedded) -> str:
-    """What raw pixels score, in words; none where the pictures differ in size."""
+    """What raw pixels score, in words; none where the pictures differ in size.
+
+    Those of more than `PIXELS` a side are shrunk: pairs of photographs would take hours.
+    """
     sources = [results.source] if results.gallery is None else [results.source, results.gallery[1]]
-    images = [[source[i]["image"] for i in range(len(source))] for source in sources]
-    if len({image.shape for part in images for image in part}) > 1:
-        return ""
-    points, *found = (np.reshape(part, (len(part), -1)) / np.float32(255) for part in images)
+    shape = results.source[0]["image"].shape
+    size, images = figures.within(shape[:2], PIXELS), [[] for _ in sources]
+    for source, part in zip(sources, images, strict=True):
+        for i in range(len(source)):
+            if (pixels := source[i]["image"]).shape != shape:
+                return ""
+            part.append(resize_image(pixels, size).ravel())
+    points, *found = (np.stack(part) / np.float32(255) for part in images)
     gallery = (found[0], results.gallery[1]) if found else None
     scores = Embedded(points, results.source, gallery, euclidean).scores()
     shown = [k for k in ("recall_at_1", "eer", "one_shot_accuracy") if k in scores]
-    return "Raw pixels: " + ", ".join(f"{name} {scores[name]:.4f}" for name in shown) + "."
+    at = "" if size == shape[:2] else f", {size[0]}x{size[1]} of them"
+    return f"Raw pixels{at}: " + ", ".join(f"{name} {scores[name]:.4f}" for name in shown) + "."

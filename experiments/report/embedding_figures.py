@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.report.figures import HUES, save, tidy
-from zoo.data.images import File
+from experiments.report.figures import HUES, save, tidy, within
+from zoo.data.images import File, resize_image
 from zoo.data.info import Info
 from zoo.metrics import neighbours
 from zoo.train.embedded import Embedded
 
 MAPPED = 1000  # Pictures in the map; more would hide one another.
 SHOWN, NEIGHBOURS = 8, 6  # Rows and columns of the pictures.
+SIDE = 256  # Longest side of one, in pixels; it is drawn smaller.
 RIGHT, WRONG, PLAIN = "#228833", "#CC1E3C", "0.6"
 
 Scores = Mapping[str, Any]
@@ -111,7 +112,8 @@ def _sheet(lines: Sequence[Sequence[tuple[np.ndarray, str, str]]], path: File) -
         for axes in row[len(line) :]:
             axes.set_axis_off()
         for axes, (image, words, frame) in zip(row, line, strict=False):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+            small = resize_image(image, within(image.shape[:2], SIDE))
+            axes.imshow(small, cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.set_title(words, fontsize=8)
             axes.spines[:].set(color=frame, linewidth=3)

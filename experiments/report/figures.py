@@ -25,6 +25,12 @@ HUES = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#AA3377")
 Arrays = Sequence[np.ndarray]
 
 
+def within(size: Sequence[int], most: int) -> tuple[int, ...]:
+    """A size with no side above `most`, in the same proportions; itself where it fits."""
+    scale = min(most / max(size), 1.0)
+    return tuple(max(round(n * scale), 1) for n in size)
+
+
 def curves(
     records: Iterable[Mapping[str, Any]],
     path: File,

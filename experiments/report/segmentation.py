@@ -22,7 +22,7 @@ from zoo.train.run import Run
 
 SHOWN = 6  # Examples in the figure.
 EXTREMES = 4  # Best, and worst, pictures in the page.
-SIDE = 512  # Longest side of a picture in the page, so that the file stays of a few MB.
+SIDE = 512  # Longest side of a picture in figures and page, so that they stay of a few MB.
 
 
 class Row(NamedTuple):
@@ -50,8 +50,7 @@ def draw(
     figures.confusion(sums["confusion"], info.class_names, folder / "confusion.png")
     rows = predictions(run, variables)
     first = list(itertools.islice(rows, SHOWN))
-    shown = [(image(run, row), row.label, row.prediction) for row in first]
-    shown = list(zip(*shown, strict=True))
+    shown = list(zip(*(shrunk(run, row) for row in first), strict=True))
     figures.grid(*shown, info, folder / "examples.png")
     best, worst = extremes(itertools.chain(first, rows), EXTREMES)
     picked = {"Worst pictures": worst, "Best pictures": best}
@@ -123,21 +122,24 @@ def image(run: Run, row: Row) -> np.ndarray:
     return centre_crop(pixels[None], row.label.shape)[0]
 
 
+def shrunk(run: Run, row: Row) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A row's picture, label and prediction, with no side above `SIDE`."""
+    size = figures.within(row.label.shape, SIDE)
+    ids = (resize_label(x, size) for x in (row.label, row.prediction))
+    return resize_image(image(run, row), size), *ids
+
+
 def layers(run: Run, row: Row) -> Layers:
     """A row to be slid through."""
-    info, pixels = run.info, image(run, row)
-    scale = min(SIDE / max(row.label.shape), 1.0)
-    size = [max(round(n * scale), 1) for n in row.label.shape]
+    info = run.info
+    pixels, *ids = shrunk(run, row)
     painted = [
-        page.picture(
-            colourize(resize_label(x, size), info.colours, info.ignore_label), exact=True
-        )
-        for x in (row.label, row.prediction)
+        page.picture(colourize(x, info.colours, info.ignore_label), exact=True) for x in ids
     ]  # fmt: skip
     name = run.source(run.experiment.split)[row.place]["name"]
     caption = f"{name}: mean IoU {number(row.score, '{:.3f}')}"
-    src = page.picture(resize_image(pixels, size), exact=False)
-    return Layers(caption, src, *painted, small=max(size) <= page.PNG_SIDE)
+    src = page.picture(pixels, exact=False)
+    return Layers(caption, src, *painted, small=max(pixels.shape) <= page.PNG_SIDE)
 
 
 def classes(matrix: np.ndarray, info: Info) -> Table:
