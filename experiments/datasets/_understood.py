@@ -17,9 +17,10 @@ import numpy as np
 
 from experiments.folders.duplicates import mark, near_pairs
 from experiments.folders.layouts import Pair
-from experiments.folders.meanings import REMEDY, Meaning, look, read_values, understand, written
+from experiments.folders.meanings import REMEDY, Meaning, look, read_values, understand
 from experiments.folders.spacing import spacing
 from experiments.folders.splits import grouped, split_pictures
+from experiments.folders.tables import written
 from zoo.data.images import read_image, write_atomically
 
 RULES = 3  # Counted up when these change, as what is kept was found by them.

@@ -16,6 +16,7 @@ from experiments.datasets._builders import SegmentationBuilder, png
 from experiments.datasets._understood import RULES, understood
 from experiments.folders import layouts, meanings
 from experiments.folders.layouts import Pair
+from experiments.folders.tables import find_table
 from zoo.data.images import read_image
 
 
@@ -47,7 +48,7 @@ class ImageFolderMasks(SegmentationBuilder):
             first, more = faults[0], f"python -m zoo check {self.path} names all faults"
             raise ValueError(f"{first.file} {first.what}: {first.remedy}; {more}.")
         pairs = [pair for some in by_split.values() for pair in some]
-        table = meanings.find_table(self.path, [mask for _, mask in pairs])
+        table = find_table(self.path, [mask for _, mask in pairs])
         told = self.understood = understood(self.path, layout, by_split, table, self.options)
         by_name = {image.relative_to(self.path).as_posix(): (image, mask) for image, mask in pairs}
         self.parts = {split: [by_name[n] for n in names] for split, names in told["splits"].items()}

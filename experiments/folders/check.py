@@ -17,8 +17,9 @@ from PIL import Image
 from experiments.folders.classes import class_folders
 from experiments.folders.duplicates import mark, near_pairs
 from experiments.folders.layouts import Fault, find_pairs
-from experiments.folders.meanings import REMEDY, Meaning, Seen, find_table, look, understand
+from experiments.folders.meanings import REMEDY, Meaning, Seen, look, understand
 from experiments.folders.splits import SHARES, grouped, hold_out, split_pictures
+from experiments.folders.tables import find_table
 from zoo.data.images import read_image
 
 RARE = 1e-3  # Share of the labelled pixels below which a class is hard to learn.
