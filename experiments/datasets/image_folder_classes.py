@@ -62,8 +62,8 @@ class ImageFolderClasses(ClassFolders):
 
     With `split_by="class"` a class is in one split only, to tell apart what was not trained; with
     "example" each picture is drawn for itself. The shares are to be expected; 0 leaves a split out.
-    What `group`, a regular expression, finds in a picture's path keeps pictures of one finding, and
-    with "class" their classes, in one split ("session[0-9]+").
+    What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
+    keeps pictures of one finding, and with "class" their classes, in one split ("session[0-9]+").
     """
 
     VERSION = tfds.core.Version(f"1.{RULES}.0")

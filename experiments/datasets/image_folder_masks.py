@@ -23,8 +23,9 @@ from zoo.data.images import read_image
 class ImageFolderMasks(SegmentationBuilder):
     """See the module.
 
-    What `group`, a regular expression, finds in a picture's path keeps pictures of one finding in
-    one split ("patient[0-9]+"). The shares are to be expected where the folder gives no such split.
+    What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
+    keeps pictures of one finding in one split ("patient[0-9]+", "(patient[0-9]+)_slice[0-9]+"). The
+    shares are to be expected where the folder gives no such split.
     """
 
     VERSION = tfds.core.Version(f"1.{RULES}.0")
