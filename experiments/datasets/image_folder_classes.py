@@ -37,6 +37,7 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
                 hint = (
                     "masks are for segment_folder; data.path is the folder right above the classes"
                 )
+                hint += ", none of which may be named as masks are"
                 raise ValueError(f"{self.path} {what}; {hint}.")
             raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
         self.given, self.aside = any(split for split, _ in found.files), found.aside

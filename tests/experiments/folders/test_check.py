@@ -197,6 +197,27 @@ def test_what_a_run_refuses_is_to_be_mended(make, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["raw/{}.png masks/{}.png", "{}/image.png {}/mask.png", "train/{}.png train_labels/{}_L.png"],
+)
+def test_a_folder_is_the_same_to_check_and_to_a_run(place, tmp_path):
+    for i in range(6):
+        image, mask = (tmp_path / "own" / name.format(f"p{i}") for name in place.split())
+        for file in (image, mask):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        planted.picture(i).save(image)
+        planted.save(planted.ids(i), mask)
+    taken, faults = check_folder(tmp_path / "own")
+    assert faults == [] and taken.startswith("pictures in ") and "masks in " in taken
+    _, files, _ = plan.planned(segment_folder, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
+    assert json.loads(files["dataset.json"])["pictures"] == 6
+    with pytest.raises(
+        ValueError, match="holds pictures and masks, .*segment_folder.* named as masks are"
+    ):
+        plan.planned(embed_folder, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
+
+
 def test_left_aside_is_told(tmp_path):
     root = planted.clean_classes(tmp_path)
     (root / "train" / "cat" / "9.heic").write_bytes(b"x")
