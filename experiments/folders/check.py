@@ -61,14 +61,7 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
         names = {file.relative_to(root).as_posix(): place[file] for file in marks}
         groups = grouped([*names], [(i, j) for i, j, _ in near], "")
         _tried(lambda _: _splits(groups, names, bool(masks)), root, faults, "split")
-    for i, j, same in near:
-        one, other = ([*marks][k] for k in (i, j))
-        apart, unlike = (a != b for a, b in zip(place[one], place[other], strict=True))
-        if apart or unlike or same:
-            what = f"is {'' if same else 'nearly '}the same picture as {other}"
-            what += " of another split" * apart
-            mild = not apart and not (unlike and same)
-            faults.append(Fault("duplicate", one, what, "take one of the two away", mild))
+        faults += _duplicates(near, [*marks], place, [*groups.values()])
     return taken, sorted(faults, key=lambda fault: (fault.warning, fault.kind))
 
 
@@ -93,6 +86,25 @@ def _tried(
         broken = "cannot be read as" in text or "an empty file" in text
         kind = kind or ("classes" if file.is_dir() else "unreadable" if broken else "mode")
         faults.append(Fault(kind, file, what, remedy))
+
+
+def _duplicates(
+    near: Sequence[tuple], files: Sequence[Path], place: Mapping, groups: Sequence[str]
+) -> list[Fault]:
+    """The worst pair of each group: the same picture, or nearly in two splits or classes."""
+    told, faults = defaultdict(list), []
+    for i, j, same in near:
+        apart, unlike = (a != b for a, b in zip(place[files[i]], place[files[j]], strict=True))
+        if apart or unlike or same:
+            mild = not apart and not (unlike and same)
+            told[groups[i]].append((mild, not same, i, j, apart))
+    for pairs in told.values():
+        (mild, nearly, i, j, apart), more = min(pairs), len(pairs) - 1
+        what = f"is {'nearly ' * nearly}the same picture as {files[j]}{' of another split' * apart}"
+        what += f", and {more} more {'is' if more == 1 else 'are'}" * (more > 0)
+        remedy = "keep one of them" if more else "take one of the two away"
+        faults.append(Fault("duplicate", files[i], what, remedy, mild))
+    return faults
 
 
 def _dark(files: Sequence[Path]) -> list[Fault]:

@@ -134,6 +134,29 @@ def test_no_folder_is_one_line(tmp_path, capsys):
     assert "none is no folder" in capsys.readouterr().err
 
 
+def test_pictures_that_are_all_the_same_are_one_warning(tmp_path):
+    root = planted.clean(tmp_path, splits=("train",), count=12)  # p00 to p011.
+    for n in range(3, 12):
+        Image.new("RGB", planted.SIZE).save(planted.image(root, n))
+    planted.twice_in_one_split(root)  # The third is the first.
+    twice, black = sorted(check(root)[1], key=lambda fault: fault.file)
+    assert twice.what == f"is the same picture as {planted.image(root, 3)}" and twice.warning
+    assert black.what == f"is the same picture as {planted.image(root, 5)}, and 6 more are"
+    assert black.file == planted.image(root, 4) and black.warning
+    assert black.remedy == "keep one of them"
+
+
+def test_the_worst_of_a_group_is_told(tmp_path):
+    root = planted.clean(tmp_path)
+    for n, split in ((1, 0), (2, 0), (4, 1)):
+        planted.picture(99).save(planted.image(root, n, split))
+    (fault,) = [f for f in check(root)[1] if f.kind == "duplicate"]
+    assert fault.file == planted.image(root, 1) and not fault.warning
+    assert fault.what == (
+        f"is the same picture as {planted.image(root, 4, 1)} of another split, and 1 more is"
+    )
+
+
 def test_one_picture_is_too_few(tmp_path):
     root = planted.clean(tmp_path, splits=("train",), count=1)
     assert ("few", planted.image(root, 0), True) in check(root)[0]
