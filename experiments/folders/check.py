@@ -198,6 +198,12 @@ def main(argv: list[str] | None = None) -> int:
         return int(must > 0)
     width = max((len(str(fault.file)) for fault in faults), default=0)
     for kind, file, what, remedy, warning in faults:
-        print(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
-    print(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
+        _say(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
+    _say(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
     return int(must > 0)
+
+
+def _say(line: str) -> None:
+    """Prints a line; of names that are no text, what cannot be printed as \\udce9."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))

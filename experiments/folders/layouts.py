@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +70,7 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
             "put images/ and masks/ of one name each in it",
         )
         raise ValueError(f"{root} holds no {lacks} beside {len(placed)} other files; {hint}.")
+    faults += misnamed(root, placed)
     partner, with_masks = _partners(images, masks), {split for split, *_ in masks}
     pairs = defaultdict(list)
     for key in filter(partner.get, images):
@@ -102,6 +103,13 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     layout = f"pictures in {names[0]}, masks in {names[1]}" + ", splits by ImageSets" * bool(listed)
     aside = f"; left aside: {left.total()} picture(s) in {_named(left, root)}" * bool(left)
     return layout + aside, pairs, faults
+
+
+def misnamed(root: Path, files: Iterable[Path]) -> list[Fault]:
+    """Files, and folders of theirs below the root, whose names no text file can hold."""
+    places = {place for file in files for place in (file, *file.parents) if root in place.parents}
+    bad = sorted(place for place in places if re.search(r"[\ud800-\udfff]", place.name))
+    return [Fault("name", place, "has a name that is no UTF-8", "rename it") for place in bad]
 
 
 def read_text(file: Path) -> str:

@@ -33,7 +33,9 @@ def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[
     if len(names) < len(wanted):
         problem = f"{len(names)} classes or pictures cannot fill {', '.join(wanted)}"
         raise ValueError(f"{problem}: add some, or set validation_share or test_share to 0.")
-    digests = {n: hashlib.sha256(f"zoo/{n}".encode()).digest() for n in names}
+    # Files may have names that are no text; `check` draws them, too, before they are renamed.
+    texts = {n: f"zoo/{n}".encode(errors="surrogateescape") for n in names}
+    digests = {n: hashlib.sha256(text).digest() for n, text in texts.items()}
     draws = {n: int.from_bytes(digest[:6]) / 2**48 for n, digest in digests.items()}
     splits = {n: max(wanted, key=lambda s: (edges[s] <= u, edges[s])) for n, u in draws.items()}
     for split in wanted:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 
@@ -256,6 +257,36 @@ def test_nothing_is_found_in_real_folders(name, shared_data):
 @pytest.mark.slow
 def test_nothing_is_found_in_road_scenes(shared_data):
     assert check_folder(shared_data / "camvid")[1] == []
+
+
+NO_TEXT = os.fsdecode(b"caf\xe9")  # As a system of Latin-1 wrote it.
+
+
+def rename_pairs(root):
+    planted.clean(root)
+    return [f.rename(f.with_stem(NO_TEXT)) for f in (planted.image(root), planted.mask(root))]
+
+
+def rename_a_class(root):
+    planted.clean_classes(root)
+    return [(root / "train" / "dog").rename(root / "train" / NO_TEXT)]
+
+
+@pytest.mark.parametrize("spoil", [rename_pairs, rename_a_class])
+def test_names_that_are_no_text_are_told_in_text(spoil, tmp_path, capsys):
+    """And nothing else is: what is printed is UTF-8, or it would raise here."""
+    files = spoil(tmp_path / "own")
+    assert check(tmp_path / "own")[0] == {("name", file, True) for file in files}
+    assert main(["check", str(tmp_path / "own")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(files) + 1 and "caf\\udce9" in lines[0]
+    assert lines[0].endswith("has a name that is no UTF-8: rename it")
+    assert main(["check", str(tmp_path / "own"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["faults"]
+    assert {fault["file"] for fault in told} == {str(file) for file in files}
+    with pytest.raises(ValueError, match="has a name that is no UTF-8: rename it; .* zoo check"):
+        module = segment_folder if spoil is rename_pairs else embed_folder
+        plan.planned(module, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
 
 
 def test_masks_of_which_no_value_is_known_are_all_told(tmp_path):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,10 @@ def test_what_is_added_moves_nothing_else():
     few, many = split_by_hash(NAMES[500:600], 0.2, 0.2), split_by_hash(NAMES, 0.2, 0.2)
     assert all(many[name] == split for name, split in few.items())
     assert split_by_hash(NAMES[::-1], 0.2, 0.2) == many
+
+
+def test_a_name_that_is_no_text_is_drawn():
+    assert len(split_by_hash([os.fsdecode(b"caf\xe9"), *NAMES[:9]], 0.2, 0.2)) == 10
 
 
 def test_no_split_is_empty_where_that_is_possible():
