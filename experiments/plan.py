@@ -26,7 +26,8 @@ from zoo.train import config
 from zoo.train.config import Experiment
 
 FILE = "dataset.json"
-WORDS = ("folder", "layout", "rule", "split_rule")  # Of its facts; what follows from them counts.
+# Of its facts; what follows from them counts.
+WORDS = ("folder", "layout", "rule", "split_rule", "shapes")
 LOWEST = 8  # Pixels of a side that the lowest level of a U-Net sees at least.
 EPOCHS = 60  # Times each picture of an embedding is seen, within FEWEST steps and the most.
 FEWEST = 200
@@ -145,6 +146,7 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
         why = f"the largest picture, {_px(largest)}, does not fit {_gib(budget)} whole"
         if gap := spacing["gap"]:
             why += f"; {gap:g} px between objects become {gap * share:.2g}"
+        why += _shaped(facts)
         largest = np.array(settle("data.size", tuple(size), why) or largest)
         median = np.minimum(median, largest)
     share = math.sqrt(math.prod(largest) / math.prod(facts["sizes"]["largest"]))
@@ -212,6 +214,7 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     most = MOST.get(backend, MOST_ELSEWHERE)
     size = tuple(max(1, round(float(s * min(1, most.picture / max(median))))) for s in median)
     why = f"the median picture, {_px(median)}, with sides up to {most.picture} on {backend}"
+    why += _shaped(looks)
     size = settle("data.size", size, why) or median
     counts = np.unique([f.parent.name for _, f in builder.parts["train"]], return_counts=True)[1]
     each = int(np.clip(np.median(counts), 2, 4))
@@ -233,6 +236,7 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
         "layout": f"a folder of pictures for each class{'; ' * bool(every.aside)}{every.aside}",
         "pictures": len(class_of),
         "sizes": looks["sizes"],
+        "shapes": looks["shapes"],
         "channels": looks["channels"],
         "classes": [{"name": name, "pictures": in_class[name]} for name in builder.classes],
         "split_rule": split,
@@ -269,6 +273,11 @@ def _memory() -> float:
         with contextlib.suppress(OSError, ValueError):
             sizes.append(int(Path(file).read_text()))
     return min(sizes) / 4
+
+
+def _shaped(facts: dict[str, Any]) -> str:
+    """What one size does to pictures that stand and others that lie, to end a reason."""
+    return f"; {facts['shapes']}, and all get this shape" * bool(facts["shapes"])
 
 
 def _px(size: Sequence[float]) -> str:

@@ -17,12 +17,13 @@ import numpy as np
 
 from experiments.folders.duplicates import mark, near_pairs
 from experiments.folders.layouts import Pair
-from experiments.folders.meanings import REMEDY, Meaning, look, read_values, understand, written
+from experiments.folders.meanings import REMEDY, Meaning, look, read_values, understand
 from experiments.folders.spacing import spacing
 from experiments.folders.splits import grouped, split_pictures
+from experiments.folders.tables import written
 from zoo.data.images import read_image, write_atomically
 
-RULES = 3  # Counted up when these change, as what is kept was found by them.
+RULES = 4  # Counted up when these change, as what is kept was found by them.
 SAMPLE = 16  # Masks in which spacing is measured.
 
 
@@ -82,14 +83,24 @@ def _looks(files: Sequence[Path]) -> dict[str, Any]:
         marks.append(mark(pixels))
         sizes.append(pixels.shape[:2])
     near = [(i, j) for i, j, _ in near_pairs(marks)]
-    return {"sizes": _sizes(sizes), "channels": 1 if grey else 3, "near": near}
+    return {**_sizes(sizes), "channels": 1 if grey else 3, "near": near}
 
 
-def _sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
+def _sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Real pictures but for the median, which is of each side, and whether some stand and some lie.
+
+    Of several with the most pixels the commonest is the largest.
+    """
+    counts = Counter(sizes)
+    wide, high = sum(w > h for h, w in sizes), sum(h > w for h, w in sizes)
+    shapes = f"{wide} are wider than high and {high} higher than wide"
     return {
-        "smallest": np.min(sizes, 0).tolist(),
-        "median": np.median(sizes, 0).astype(int).tolist(),
-        "largest": np.max(sizes, 0).tolist(),
+        "sizes": {
+            "smallest": list(min(counts, key=math.prod)),
+            "median": np.median(sizes, 0).astype(int).tolist(),
+            "largest": list(max(counts, key=lambda size: (math.prod(size), counts[size]))),
+        },
+        "shapes": shapes if wide and high else "",
     }
 
 
@@ -135,7 +146,7 @@ def _facts(
         "folder": str(root),
         "layout": layout,
         "pictures": len(pairs),
-        "sizes": _sizes(sizes),
+        **_sizes(sizes),
         "spacing": _spacing(meaning, seen, [pairs[n][2] for n in splits["train"]]),
         "channels": 1 if grey else 3,
         "mean": mean[channels].round(4).tolist(),
@@ -200,12 +211,12 @@ def _classes(meaning: Meaning, seen: Iterable) -> list[dict[str, Any]]:
 
 
 def described(facts: Mapping[str, Any]) -> str:
-    """Number, kind and size of the pictures, in words."""
+    """Number, kind, size and shapes of the pictures, in words."""
     low, _, high = (f"{w}x{h}" for h, w in facts["sizes"].values())
     size = low if low == high else f"{low} to {high}"
-    return (
-        f"{facts['pictures']} {'grey' if facts['channels'] == 1 else 'RGB'} pictures of {size} px"
-    )
+    shapes = f", of which {facts['shapes']}" * bool(facts["shapes"])
+    kind = "grey" if facts["channels"] == 1 else "RGB"
+    return f"{facts['pictures']} {kind} pictures of {size} px{shapes}"
 
 
 def lines(facts: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,7 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
                 hint = (
                     "masks are for segment_folder; data.path is the folder right above the classes"
                 )
+                hint += ", none of which may be named as masks are"
                 raise ValueError(f"{self.path} {what}; {hint}.")
             raise ValueError(f"{self.path} holds no folders; it needs one for each class.")
         self.given, self.aside = any(split for split, _ in found.files), found.aside
@@ -62,8 +63,8 @@ class ImageFolderClasses(ClassFolders):
 
     With `split_by="class"` a class is in one split only, to tell apart what was not trained; with
     "example" each picture is drawn for itself. The shares are to be expected; 0 leaves a split out.
-    What `group`, a regular expression, finds in a picture's path keeps pictures of one finding, and
-    with "class" their classes, in one split ("session[0-9]+").
+    What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
+    keeps pictures of one finding, and with "class" their classes, in one split ("session[0-9]+").
     """
 
     VERSION = tfds.core.Version(f"1.{RULES}.0")

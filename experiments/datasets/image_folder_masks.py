@@ -16,14 +16,16 @@ from experiments.datasets._builders import SegmentationBuilder, png
 from experiments.datasets._understood import RULES, understood
 from experiments.folders import layouts, meanings
 from experiments.folders.layouts import Pair
+from experiments.folders.tables import find_table
 from zoo.data.images import read_image
 
 
 class ImageFolderMasks(SegmentationBuilder):
     """See the module.
 
-    What `group`, a regular expression, finds in a picture's path keeps pictures of one finding in
-    one split ("patient[0-9]+"). The shares are to be expected where the folder gives no such split.
+    What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
+    keeps pictures of one finding in one split ("patient[0-9]+", "(patient[0-9]+)_slice[0-9]+"). The
+    shares are to be expected where the folder gives no such split.
     """
 
     VERSION = tfds.core.Version(f"1.{RULES}.0")
@@ -47,7 +49,7 @@ class ImageFolderMasks(SegmentationBuilder):
             first, more = faults[0], f"python -m zoo check {self.path} names all faults"
             raise ValueError(f"{first.file} {first.what}: {first.remedy}; {more}.")
         pairs = [pair for some in by_split.values() for pair in some]
-        table = meanings.find_table(self.path, [mask for _, mask in pairs])
+        table = find_table(self.path, [mask for _, mask in pairs])
         told = self.understood = understood(self.path, layout, by_split, table, self.options)
         by_name = {image.relative_to(self.path).as_posix(): (image, mask) for image, mask in pairs}
         self.parts = {split: [by_name[n] for n in names] for split, names in told["splits"].items()}

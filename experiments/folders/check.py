@@ -17,8 +17,9 @@ from PIL import Image
 from experiments.folders.classes import class_folders
 from experiments.folders.duplicates import mark, near_pairs
 from experiments.folders.layouts import Fault, find_pairs
-from experiments.folders.meanings import REMEDY, Meaning, Seen, find_table, look, understand
+from experiments.folders.meanings import REMEDY, Meaning, Seen, look, understand
 from experiments.folders.splits import SHARES, grouped, hold_out, split_pictures
+from experiments.folders.tables import find_table
 from zoo.data.images import read_image
 
 RARE = 1e-3  # Share of the labelled pixels below which a class is hard to learn.
@@ -60,14 +61,7 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
         names = {file.relative_to(root).as_posix(): place[file] for file in marks}
         groups = grouped([*names], [(i, j) for i, j, _ in near], "")
         _tried(lambda _: _splits(groups, names, bool(masks)), root, faults, "split")
-    for i, j, same in near:
-        one, other = ([*marks][k] for k in (i, j))
-        apart, unlike = (a != b for a, b in zip(place[one], place[other], strict=True))
-        if apart or unlike or same:
-            what = f"is {'' if same else 'nearly '}the same picture as {other}"
-            what += " of another split" * apart
-            mild = not apart and not (unlike and same)
-            faults.append(Fault("duplicate", one, what, "take one of the two away", mild))
+        faults += _duplicates(near, [*marks], place, [*groups.values()])
     return taken, sorted(faults, key=lambda fault: (fault.warning, fault.kind))
 
 
@@ -92,6 +86,25 @@ def _tried(
         broken = "cannot be read as" in text or "an empty file" in text
         kind = kind or ("classes" if file.is_dir() else "unreadable" if broken else "mode")
         faults.append(Fault(kind, file, what, remedy))
+
+
+def _duplicates(
+    near: Sequence[tuple], files: Sequence[Path], place: Mapping, groups: Sequence[str]
+) -> list[Fault]:
+    """The worst pair of each group: the same picture, or nearly in two splits or classes."""
+    told, faults = defaultdict(list), []
+    for i, j, same in near:
+        apart, unlike = (a != b for a, b in zip(place[files[i]], place[files[j]], strict=True))
+        if apart or unlike or same:
+            mild = not apart and not (unlike and same)
+            told[groups[i]].append((mild, not same, i, j, apart))
+    for pairs in told.values():
+        (mild, nearly, i, j, apart), more = min(pairs), len(pairs) - 1
+        what = f"is {'nearly ' * nearly}the same picture as {files[j]}{' of another split' * apart}"
+        what += f", and {more} more {'is' if more == 1 else 'are'}" * (more > 0)
+        remedy = "keep one of them" if more else "take one of the two away"
+        faults.append(Fault("duplicate", files[i], what, remedy, mild))
+    return faults
 
 
 def _dark(files: Sequence[Path]) -> list[Fault]:
@@ -185,6 +198,12 @@ def main(argv: list[str] | None = None) -> int:
         return int(must > 0)
     width = max((len(str(fault.file)) for fault in faults), default=0)
     for kind, file, what, remedy, warning in faults:
-        print(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
-    print(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
+        _say(f"{('mend', 'warning')[warning]:7}  {kind:10}  {file!s:{width}}  {what}: {remedy}")
+    _say(f"{args.folder}, {taken}: {must} fault(s) to mend, {len(faults) - must} warning(s)")
     return int(must > 0)
+
+
+def _say(line: str) -> None:
+    """Prints a line; of names that are no text, what cannot be printed as \\udce9."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))

@@ -9,6 +9,7 @@ from experiments.folders.layouts import (
     Fault,
     files_below,
     find_pairs,
+    misnamed,
     natural,
     roles,
     split_of,
@@ -63,6 +64,7 @@ def class_folders(root: Path) -> ClassFolders:
             what, remedy = f"{what}, and it takes two to tell apart", "add another"
             faults.append(Fault("class", alone[0][0].parent, what, remedy))
     taken = {file for some in files.values() for file in some}
+    faults += misnamed(root, taken)
     left = Counter(f.suffix.lower() for f in files_below(root) if f not in taken)
     named = ", ".join(f"{n} {suffix or 'without ending'}" for suffix, n in sorted(left.items()))
     return ClassFolders(files, faults, f"left aside: {named}" if named else "")

@@ -22,11 +22,20 @@ def mark(image: np.ndarray) -> Mark:
 
 
 def near_pairs(marks: Sequence[Mark]) -> list[tuple[int, int, bool]]:
-    """The places i < j of pictures that are the same or nearly, and whether every pixel agrees."""
+    """The places i < j of pictures that are the same or nearly, and whether every pixel agrees.
+
+    As many as join each group: of the same pixels each with their first, and these with one another
+    where no other pair joins them.
+    """
     exact, thumbnails = (np.array([m[k] for m in marks]) for k in (0, 1))
-    found = []
-    for i in range(len(marks) - 1):
-        same = exact[i + 1 :] == exact[i]
-        alike = same | (thumbnails[i + 1 :] @ thumbnails[i] >= CORRELATION)
-        found += [(i, i + 1 + int(j), bool(same[j])) for j in np.flatnonzero(alike)]
-    return found
+    _, first, kind = np.unique(exact, return_index=True, return_inverse=True)
+    found = [(int(first[k]), j, True) for j, k in enumerate(kind) if first[k] != j]
+    places, group = np.sort(first), np.arange(len(first))
+    thumbnails = thumbnails[places]
+    for i in range(len(places) - 1):
+        alike = i + 1 + np.flatnonzero(thumbnails[i + 1 :] @ thumbnails[i] >= CORRELATION)
+        groups, which = np.unique(group[alike], return_index=True)
+        new = alike[which[groups != group[i]]]
+        found += [(int(places[i]), int(places[j]), False) for j in new]
+        group[np.isin(group, groups)] = group[i]
+    return sorted(found)

@@ -1,15 +1,17 @@
 """Which mask belongs to which picture of a folder, whatever its layout.
 
 The words in the names of folders tell pictures from masks and one split from another (train/images,
-images/train2017, trainannot, JPEGImages, labelsTr); where no folder is one of masks, the ends of
-the files' names do (NAME_mask.png). What folders say beyond that, a pair has in common.
+images/train2017, trainannot, JPEGImages, labelsTr), and beside a folder of masks the only other one
+is of pictures where it holds their names; where no folder is one of masks, the files' names do it
+(NAME_mask.png, or CASE/image.png and CASE/mask.png). What folders say beyond that, a pair has in
+common.
 """
 
 import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +30,12 @@ _FOLDER = re.compile(
     rf"(?P<a>{_SPLIT})?(?:(?:(?P<mask>{_MASK}|ann(?=dir))|(?P<image>{_IMAGE}))(?:dir)?)?"
     rf"(?P<z>{_SPLIT})?"
 )
-_AFFIX = re.compile(rf"(?i)(?:{_MASK}[_. -]+(?=.)|.*[_. -]{_MASK}$)")
+_AFFIX = re.compile(rf"(?i)(?:{_MASK}[_. -]+(?=.)|(?:.*[_. -])?{_MASK}$)")
 # What the names of a pair may differ in; nnU-Net ends a picture's in the number of its channel.
 _WORD = rf"(?:{_MASK}|{_IMAGE}|gt(?:fine|coarse)_label(?:train)?ids)"
-_BARE = re.compile(rf"(?i)^(?:{_WORD}[_. -]+)+|(?:[_. -]+(?:{_WORD}|0000|jpe?g|png|tiff?|bmp))+$")
+_BARE = re.compile(
+    rf"(?i)^{_WORD}$|^(?:{_WORD}[_. -]+)+|(?:[_. -]+(?:{_WORD}|0000|jpe?g|png|tiff?|bmp))+$"
+)
 # Cityscapes has several masks of a picture; ids of training are there where somebody made them.
 _CITY = re.compile(r"(?i).*_gt(?:fine|coarse)_(labeltrainids|labelids|instance(?:train)?ids|color)")
 # Folders that may be meant where another one was taken; VOC's objects are no classes.
@@ -66,6 +70,7 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
             "put images/ and masks/ of one name each in it",
         )
         raise ValueError(f"{root} holds no {lacks} beside {len(placed)} other files; {hint}.")
+    faults += misnamed(root, placed)
     partner, with_masks = _partners(images, masks), {split for split, *_ in masks}
     pairs = defaultdict(list)
     for key in filter(partner.get, images):
@@ -80,7 +85,9 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     hint = "add what is missing, or take it away"
     by_number = sorted(alone, key=lambda file: natural(str(file)))
     if not pairs:
-        first = by_number[0]
+        first, known = by_number[0], {role for role, *_ in placed.values()}
+        if known == {"mask", None}:
+            hint = f"name the folder of the pictures images/, or {hint}"
         raise ValueError(f"{root} holds no pair: {first} {alone[first]}; {hint}.")
     faults += [Fault("unmatched", file, alone[file], hint) for file in by_number]
     paired = {file for some in pairs.values() for pair in some for file in pair}
@@ -96,6 +103,13 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     layout = f"pictures in {names[0]}, masks in {names[1]}" + ", splits by ImageSets" * bool(listed)
     aside = f"; left aside: {left.total()} picture(s) in {_named(left, root)}" * bool(left)
     return layout + aside, pairs, faults
+
+
+def misnamed(root: Path, files: Iterable[Path]) -> list[Fault]:
+    """Files, and folders of theirs below the root, whose names no text file can hold."""
+    places = {place for file in files for place in (file, *file.parents) if root in place.parents}
+    bad = sorted(place for place in places if re.search(r"[\ud800-\udfff]", place.name))
+    return [Fault("name", place, "has a name that is no UTF-8", "rename it") for place in bad]
 
 
 def read_text(file: Path) -> str:
@@ -138,8 +152,10 @@ def _sides(placed: Mapping, listed: Mapping[str, str]) -> tuple[list[dict[Key, P
 
 def _partners(images: Mapping[Key, Path], masks: Mapping[Key, Path]) -> dict[Key, Key]:
     """The mask of each picture that has one: of its name, its bare name, its number; no guess."""
-    found = {}
-    for form in (str, _bare, _unpadded):
+    found, forms = {}, [str, _bare, _unpadded]
+    if all(stem.endswith("_L") for *_, stem in masks):  # CamVid's; beside an _R it is the left.
+        forms.append(lambda stem: _unpadded(stem.removesuffix("_L")))
+    for form in forms:
         sides = defaultdict(lambda: ([], []))
         for side, keys in enumerate((images.keys() - found, masks.keys() - {*found.values()})):
             for key in keys:
@@ -203,4 +219,28 @@ def _placed(root: Path) -> dict[Path, tuple[str | None, str, tuple[str, ...]]]:
             else:
                 rest.append(part)
         placed[file] = role, split, tuple(rest)
-    return placed
+    return placed | _beside_masks(placed)
+
+
+def _beside_masks(placed: Mapping) -> dict[Path, tuple[str, str, tuple[str, ...]]]:
+    """Pictures in the only folder of no known word, where it holds most of the masks' names.
+
+    Empty where others beside it hold some, and where its own name tells of masks: no_mask/ beside
+    mask/ is a class.
+    """
+    known = {part for role, _, rest in placed.values() if role for part in rest}
+    words = {part for *_, rest in placed.values() for part in rest} - known
+    if {role for role, *_ in placed.values()} != {"mask", None} or len(words) != 1:
+        return {}
+    (word,) = words
+    if re.search(f"{_MAYBE.pattern}|seg", word.lower()):
+        return {}
+    keys = {
+        file: (split, tuple(part for part in rest if part != word), _unpadded(file.stem))
+        for file, (_, split, rest) in placed.items()
+    }
+    within = {file for file, (*_, rest) in placed.items() if word in rest}
+    beside = {file for file, (role, *_) in placed.items() if not role} - within
+    masks = {keys[file] for file, (role, *_) in placed.items() if role}
+    met, near = (len(masks & {keys[file] for file in some}) for some in (within, beside))
+    return {} if near or 2 * met <= len(masks) else {f: ("image", *keys[f][:2]) for f in within}

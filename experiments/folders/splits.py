@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -32,7 +33,9 @@ def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[
     if len(names) < len(wanted):
         problem = f"{len(names)} classes or pictures cannot fill {', '.join(wanted)}"
         raise ValueError(f"{problem}: add some, or set validation_share or test_share to 0.")
-    digests = {n: hashlib.sha256(f"zoo/{n}".encode()).digest() for n in names}
+    # Files may have names that are no text; `check` draws them, too, before they are renamed.
+    texts = {n: f"zoo/{n}".encode(errors="surrogateescape") for n in names}
+    digests = {n: hashlib.sha256(text).digest() for n, text in texts.items()}
     draws = {n: int.from_bytes(digest[:6]) / 2**48 for n, digest in digests.items()}
     splits = {n: max(wanted, key=lambda s: (edges[s] <= u, edges[s])) for n, u in draws.items()}
     for split in wanted:
@@ -43,15 +46,26 @@ def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[
 
 
 def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, str]:
-    """The first name of each name's group, joined by pairs of places or by a pattern's finding."""
-    by_finding: dict[str, int] = {}
+    """The first name of each name's group, joined by pairs of places or by a pattern's finding.
+
+    Of a pattern with parentheses that is what they hold. ValueError where it joins no two names.
+    """
+    by_finding: dict[Any, list[int]] = {}
     for i, name in enumerate(names if pattern else ()):
         if match := re.search(pattern, name):
-            together = [*together, (by_finding.setdefault(match[0], i), i)]
+            by_finding.setdefault(match.groups() or match[0], []).append(i)
     if pattern and not by_finding:
         what = f"group={pattern!r} is found in no path of the folder, such as {names[0]}"
         raise ValueError(f"{what}; give one that is, or data.group= for no groups.")
-    rows, columns = np.array([*together], int).reshape(-1, 2).T
+    joined = [(places[0], i) for places in by_finding.values() for i in places[1:]]
+    if pattern and not joined:
+        (finding, (first,)), *_ = by_finding.items()
+        count, shown = len(by_finding), f"such as {finding!r} in {names[first]}"
+        what = f"group={pattern!r} joins nothing: it finds another thing in each of {count} paths"
+        hint = "put what pictures share in parentheses, as (patient[0-9]+)_slice[0-9]+"
+        raise ValueError(f"{what}, {shown}; {hint}, or give data.group= for no groups.")
+    together = [*together, *joined]
+    rows, columns = np.array(together, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), shape=2 * (len(names),))
     _, first, group = np.unique(
         connected_components(graph, directed=False)[1], return_index=True, return_inverse=True

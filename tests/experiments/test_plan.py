@@ -109,6 +109,30 @@ def test_little_memory_makes_batches_and_pictures_small(folder, monkeypatch):
     assert any("within 8 px: a field of 19 px sees two" in line for line in lines)
 
 
+def test_the_largest_picture_is_a_real_one(tmp_path, monkeypatch):
+    """Of two shapes of as many pixels the commoner; the batch holds for either."""
+    monkeypatch.setattr(plan.jax, "device_count", lambda: 1)
+    for i in range(10):
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        size = (45, 60) if i < 4 else (60, 45)
+        picture(i, size).save(tmp_path / "images" / f"{i}.png")
+        label = np.zeros(size[::-1], np.uint8)
+        label[4:20, 5 : 20 + i] = 255
+        Image.fromarray(label).save(tmp_path / "masks" / f"{i}.png")
+    shapes = "6 are wider than high and 4 higher than wide"
+    experiment, files, lines = made(segment_folder, tmp_path)
+    assert json.loads(files["dataset.json"])["sizes"]["largest"] == [45, 60]
+    assert f"10 RGB pictures of 45x60 to 60x45 px, of which {shapes}; " in lines[0]
+    assert experiment.data.size is None and shapes not in "".join(lines[1:])
+    monkeypatch.setattr(plan, "_memory", lambda: 16 * plan.SCORED * 45 * 60 / 4)
+    experiment, _, lines = made(segment_folder, tmp_path)
+    assert experiment.data.size == (22, 30) and experiment.data.batch_size == 1
+    (why,) = [line for line in lines if "data.size" in line]
+    assert "the largest picture, 60x45, does not fit" in why
+    assert f"; {shapes}, and all get this shape" in why
+
+
 def test_other_experiments_are_as_they_stand(tmp_path):
     experiment, files, lines = plan.planned(quickstart, ["steps=3"], tmp_path)
     assert experiment.steps == 3 and not files and not lines
@@ -162,6 +186,20 @@ def test_pictures_are_held_out_of_few_classes(tmp_path, monkeypatch):
     assert set(json.loads(files["dataset.json"])["splits"]) == {"train", "validation"}
     assert experiment.data.options["split_by"] == "example"
     assert experiment.data.batch_size == 3 * experiment.task.images_per_class
+
+
+def test_a_shape_for_pictures_of_two_is_told(tmp_path):
+    """90x60 px, and three of a class upright."""
+    classes(tmp_path, 3)
+    for file in tmp_path.glob("*/[345].png"):
+        with Image.open(file) as image:
+            image.transpose(Image.Transpose.ROTATE_90).save(file)
+    experiment, files, lines = made(embed_folder, tmp_path)
+    sizes = json.loads(files["dataset.json"])["sizes"]
+    assert sizes == {"smallest": [60, 90], "median": [75, 75], "largest": [60, 90]}
+    assert "18 grey pictures of 90x60 px, of which 9 are wider than high and 9 higher" in lines[0]
+    (why,) = [line for line in lines if "data.size" in line]
+    assert experiment.data.size == (64, 64) and why.endswith("wide, and all get this shape")
 
 
 def test_splits_of_class_folders_are_kept(tmp_path):

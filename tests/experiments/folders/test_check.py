@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 
@@ -134,6 +135,29 @@ def test_no_folder_is_one_line(tmp_path, capsys):
     assert "none is no folder" in capsys.readouterr().err
 
 
+def test_pictures_that_are_all_the_same_are_one_warning(tmp_path):
+    root = planted.clean(tmp_path, splits=("train",), count=12)  # p00 to p011.
+    for n in range(3, 12):
+        Image.new("RGB", planted.SIZE).save(planted.image(root, n))
+    planted.twice_in_one_split(root)  # The third is the first.
+    twice, black = sorted(check(root)[1], key=lambda fault: fault.file)
+    assert twice.what == f"is the same picture as {planted.image(root, 3)}" and twice.warning
+    assert black.what == f"is the same picture as {planted.image(root, 5)}, and 6 more are"
+    assert black.file == planted.image(root, 4) and black.warning
+    assert black.remedy == "keep one of them"
+
+
+def test_the_worst_of_a_group_is_told(tmp_path):
+    root = planted.clean(tmp_path)
+    for n, split in ((1, 0), (2, 0), (4, 1)):
+        planted.picture(99).save(planted.image(root, n, split))
+    (fault,) = [f for f in check(root)[1] if f.kind == "duplicate"]
+    assert fault.file == planted.image(root, 1) and not fault.warning
+    assert fault.what == (
+        f"is the same picture as {planted.image(root, 4, 1)} of another split, and 1 more is"
+    )
+
+
 def test_one_picture_is_too_few(tmp_path):
     root = planted.clean(tmp_path, splits=("train",), count=1)
     assert ("few", planted.image(root, 0), True) in check(root)[0]
@@ -197,6 +221,27 @@ def test_what_a_run_refuses_is_to_be_mended(make, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["raw/{}.png masks/{}.png", "{}/image.png {}/mask.png", "train/{}.png train_labels/{}_L.png"],
+)
+def test_a_folder_is_the_same_to_check_and_to_a_run(place, tmp_path):
+    for i in range(6):
+        image, mask = (tmp_path / "own" / name.format(f"p{i}") for name in place.split())
+        for file in (image, mask):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        planted.picture(i).save(image)
+        planted.save(planted.ids(i), mask)
+    taken, faults = check_folder(tmp_path / "own")
+    assert faults == [] and taken.startswith("pictures in ") and "masks in " in taken
+    _, files, _ = plan.planned(segment_folder, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
+    assert json.loads(files["dataset.json"])["pictures"] == 6
+    with pytest.raises(
+        ValueError, match="holds pictures and masks, .*segment_folder.* named as masks are"
+    ):
+        plan.planned(embed_folder, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
+
+
 def test_left_aside_is_told(tmp_path):
     root = planted.clean_classes(tmp_path)
     (root / "train" / "cat" / "9.heic").write_bytes(b"x")
@@ -212,6 +257,36 @@ def test_nothing_is_found_in_real_folders(name, shared_data):
 @pytest.mark.slow
 def test_nothing_is_found_in_road_scenes(shared_data):
     assert check_folder(shared_data / "camvid")[1] == []
+
+
+NO_TEXT = os.fsdecode(b"caf\xe9")  # As a system of Latin-1 wrote it.
+
+
+def rename_pairs(root):
+    planted.clean(root)
+    return [f.rename(f.with_stem(NO_TEXT)) for f in (planted.image(root), planted.mask(root))]
+
+
+def rename_a_class(root):
+    planted.clean_classes(root)
+    return [(root / "train" / "dog").rename(root / "train" / NO_TEXT)]
+
+
+@pytest.mark.parametrize("spoil", [rename_pairs, rename_a_class])
+def test_names_that_are_no_text_are_told_in_text(spoil, tmp_path, capsys):
+    """And nothing else is: what is printed is UTF-8, or it would raise here."""
+    files = spoil(tmp_path / "own")
+    assert check(tmp_path / "own")[0] == {("name", file, True) for file in files}
+    assert main(["check", str(tmp_path / "own")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(files) + 1 and "caf\\udce9" in lines[0]
+    assert lines[0].endswith("has a name that is no UTF-8: rename it")
+    assert main(["check", str(tmp_path / "own"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["faults"]
+    assert {fault["file"] for fault in told} == {str(file) for file in files}
+    with pytest.raises(ValueError, match="has a name that is no UTF-8: rename it; .* zoo check"):
+        module = segment_folder if spoil is rename_pairs else embed_folder
+        plan.planned(module, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
 
 
 def test_masks_of_which_no_value_is_known_are_all_told(tmp_path):

@@ -39,6 +39,9 @@ def test_splits_of_folders_are_told(tmp_path):
 def test_a_mask_may_be_a_class(tmp_path):
     write(tmp_path, *(f"{c}/{c}{i}.png" for c in ("mask", "glove") for i in (1, 2)))
     assert set(found(tmp_path)[0]) == {("", "mask"), ("", "glove")}
+    for other in ("no_mask", "unlabelled"):  # Numbers alike are no sign beside such a name.
+        write(tmp_path / other, *(f"{c}/{i}.png" for c in ("mask", other) for i in (1, 2)))
+        assert set(found(tmp_path / other)[0]) == {("", "mask"), ("", other)}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,15 @@ def test_a_mask_may_be_a_class(tmp_path):
         ("images/a.png", "images/b.png"),
         ("train/masks/a.png", "val/masks/b.png"),
         ("south/a.png", "south/a_mask.png"),
+        *(
+            [f"{folder}/{i}.png" for folder in folders for i in (1, 2)]
+            for folders in (
+                *((name, "masks") for name in ("raw", "rgb", "original", "scans")),
+                ("Original", "Ground Truth"),
+            )
+        ),
+        ("s1/image.png", "s1/mask.png", "s2/image.png", "s2/mask.png"),
+        ("train/1.png", "train/2.png", "train_labels/1_L.png", "train_labels/2_L.png"),
         ("leftImg8bit/train/ulm/a_leftImg8bit.png", "gtFine/train/ulm/a_gtFine_labelIds.png"),
         ("a.png", "b.png"),
         (),

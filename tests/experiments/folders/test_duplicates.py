@@ -49,6 +49,28 @@ def test_plain_pictures_are_the_same_only_pixel_by_pixel():
     assert found(*plain) == [(0, 2, True)]
 
 
+def test_the_same_pixels_are_compared_with_the_first_alone():
+    marks = 2000 * [mark(np.asarray(Image.new("L", (40, 30))).reshape(30, 40, 1))]
+    assert near_pairs(marks) == [(0, j, True) for j in range(1, 2000)]
+    less = CHANGES["darker"](picture(0))
+    assert found(picture(1), picture(0), less, less, picture(0)) == [
+        (1, 2, False),
+        (1, 4, True),
+        (2, 3, True),
+    ]
+
+
+def test_pictures_that_are_all_near_are_joined_by_few_pairs():
+    rng = np.random.default_rng(0)
+    base = rng.integers(60, 190, (32, 32, 1))
+    marks = [mark((base + rng.integers(-2, 3, base.shape)).astype(np.uint8)) for _ in range(50)]
+    assert near_pairs(marks) == [(0, j, False) for j in range(1, 50)]
+    # The cosine of 7 degrees is 0.9925, that of 14 is 0.970: the third joins the others.
+    turns = np.deg2rad([0, 14, 7, 90])
+    chain = [(i, np.array([np.cos(t), np.sin(t)], np.float32)) for i, t in enumerate(turns)]
+    assert near_pairs(chain) == [(0, 2, False), (1, 2, False)]
+
+
 def test_what_counts_is_the_correlation():
     rng = np.random.default_rng(0)
     base = rng.integers(60, 190, (32, 32))

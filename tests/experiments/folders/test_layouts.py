@@ -81,6 +81,38 @@ LAYOUTS = {
               ("images/south/1.png", "masks/south/1.png")]},
         (),
     ),
+    "pictures in a folder of any name": (
+        {"": [("raw/1.png", "masks/1.png"), ("raw/2.png", "masks/mask_02.png")]}, ("about.png",),
+    ),
+    "truth": ({"": [("Original/1.jpg", "Ground Truth/1.png")]}, ()),
+    "any name in splits": (
+        {"train": [("train/scans/a.png", "train/masks/a.png")],
+         "validation": [("val/scans/b.png", "val/masks/b.png")]},
+        (),
+    ),
+    "any name above": (
+        {"": [("own/rgb/north/1.png", "own/masks/north/1.png"),
+              ("own/rgb/south/1.png", "own/masks/south/1.png")]},
+        (),
+    ),
+    "Kaggle's CamVid": (
+        {"train": [("train/0001TP_006690.png", "train_labels/0001TP_006690_L.png")],
+         "validation": [("val/0016E5_07959.png", "val_labels/0016E5_07959_L.png")],
+         "test": [("test/Seq05VD_f00000.png", "test_labels/Seq05VD_f00000_L.png")]},
+        (),
+    ),
+    "left and right": (
+        {"": [("images/a_L.png", "masks/a_L_mask.png"), ("images/a_R.png", "masks/a_R_mask.png")]},
+        (),
+    ),
+    "a folder for each case": (
+        {"": [("s1/image.png", "s1/mask.png"), ("s2/image.png", "s2/mask.png")]}, (),
+    ),
+    "a folder for each case of a split": (
+        {"train": [("train/s1/img.png", "train/s1/label.png")],
+         "test": [("test/s2/img.png", "test/s2/label.png")]},
+        (),
+    ),
     "hidden": ({"": [("images/a.png", "masks/a.png")]}, (".trash/b.png", "images/.c.png")),
 }  # fmt: skip
 
@@ -121,6 +153,21 @@ def test_numbers_that_two_could_mean_are_not_guessed(tmp_path):
           "masks/mask_001.png")  # fmt: skip
     _, pairs, faults = find_pairs(tmp_path)
     assert len(pairs[""]) == 1 and {f.kind for f in faults} == {"unmatched"} and len(faults) == 3
+
+
+def test_masks_of_two_sides_have_no_one_picture(tmp_path):
+    write(tmp_path, *(f"images/{n}.png" for n in "ab"), "masks/b.png",
+          *(f"masks/a_{side}.png" for side in "LR"))  # fmt: skip
+    _, pairs, faults = find_pairs(tmp_path)
+    assert relative(tmp_path, pairs) == {"": [("images/b.png", "masks/b.png")]}
+    assert [f.file.name for f in faults] == ["a.png", "a_L.png", "a_R.png"]
+
+
+def test_pictures_that_lie_nearer_are_taken(tmp_path):
+    write(tmp_path, "a.jpg", "b.jpg", "masks/a.png", "masks/b.png", "thumbs/a.jpg", "thumbs/b.jpg")
+    _, pairs, faults = find_pairs(tmp_path)
+    assert [image.parent for image, _ in pairs[""]] == 2 * [tmp_path]
+    assert {f.file.parent.name for f in faults} == {"thumbs"}
 
 
 def test_two_folders_that_could_be_the_masks_are_named(tmp_path):
@@ -171,6 +218,7 @@ def test_lists_of_voc_choose_and_split(tmp_path):
         (("images/a.png", "b.png"), "holds no masks beside 2"),
         (("masks/a.png",), "holds no pictures beside 1"),
         (("images/a.png", "masks/b.png"), "holds no pair: .*a.png is a picture without a mask"),
+        (("raw/a.png", "depth/a.png", "masks/a.png"), "no pair: .*name .* of the pictures images/"),
     ],
 )
 def test_what_is_no_data_set_is_one_error(names, words, tmp_path):

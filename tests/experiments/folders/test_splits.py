@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,10 @@ def test_what_is_added_moves_nothing_else():
     few, many = split_by_hash(NAMES[500:600], 0.2, 0.2), split_by_hash(NAMES, 0.2, 0.2)
     assert all(many[name] == split for name, split in few.items())
     assert split_by_hash(NAMES[::-1], 0.2, 0.2) == many
+
+
+def test_a_name_that_is_no_text_is_drawn():
+    assert len(split_by_hash([os.fsdecode(b"caf\xe9"), *NAMES[:9]], 0.2, 0.2)) == 10
 
 
 def test_no_split_is_empty_where_that_is_possible():
@@ -124,3 +130,34 @@ def test_a_pattern_that_finds_nothing_is_refused():
     assert len({*grouped(names, [], r"patient\d+").values()}) == 1
     with pytest.raises(ValueError, match=r"found in no path .*, such as images/patient1_a.png"):
         grouped(names, [], r"^patient\d+")
+
+
+SLICES = [f"images/patient{p}_slice{s}.png" for p in range(4) for s in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [
+        ("patient[0-9]+", 4),
+        ("(patient[0-9]+)_slice[0-9]+", 4),
+        ("patient([0-9]+)_slice[0-9]+", 4),
+        ("(?:patient[0-9]+)_slice([0-9])", 5),
+    ],
+)
+def test_what_stands_in_parentheses_tells_the_groups(pattern, count):
+    assert len({*grouped(SLICES, [], pattern).values()}) == count
+
+
+@pytest.mark.parametrize("pattern", ["patient[0-9]+_slice[0-9]+", "(patient[0-9]+)_slice([0-9])"])
+def test_a_pattern_that_joins_nothing_is_refused(pattern):
+    words = "joins nothing: it finds another thing in each of 20 paths, such as .* in "
+    with pytest.raises(ValueError, match=rf"{words}images/patient0_slice0.png; .*parentheses"):
+        grouped(SLICES, [], pattern)
+
+
+def test_a_rule_tells_the_number_of_groups():
+    groups = grouped(SLICES, [], "(patient[0-9]+)_slice[0-9]+")
+    splits, rule = split_pictures(dict.fromkeys(SLICES, ""), groups, 0.3, 0)
+    assert "20 pictures in 4 groups that stay together" in rule
+    patients = [{name[14] for name in splits[s]} for s in ("train", "validation")]
+    assert not patients[0] & patients[1] and len(patients[0] | patients[1]) == 4
