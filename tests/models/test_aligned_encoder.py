@@ -80,6 +80,28 @@ def test_histograms_of_two_scales_stand_side_by_side():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_views_are_averaged_before_batch_norm(train):
+    """A picture, its mirror image, and each moved by a pixel, where the border goes on."""
+    x = picture(4, 6, 5, 1)
+    options = {"features": 5, "widths": (3,), "dropout_rate": 0.0, "normalize": False}
+    encoder, plain = (AlignedEncoder(**options, **more) for more in (
+        {"symmetric": True, "shifted": True}, {}))  # fmt: skip
+    variables = initialised(encoder, x)
+    views = []
+    for view in (x, x[:, :, ::-1]):
+        for dy, dx in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
+            rows, columns = np.clip(np.arange(6) + dy, 0, 5), np.clip(np.arange(5) + dx, 0, 4)
+            views.append(view[:, rows][:, :, columns])
+    stats = {"BatchNorm_0": {"mean": jnp.zeros(5), "var": jnp.ones(5) - 1e-5}}
+    as_is = {"params": variables["params"], "batch_stats": stats}
+    want = np.mean([plain.apply(as_is, view) for view in views], 0, np.float64)
+    stats = variables["batch_stats"]["BatchNorm_0"]
+    mean, var = (want.mean(0), want.var(0)) if train else (stats["mean"], stats["var"])
+    got = encoder.apply(variables, x, train=train, mutable=["batch_stats"])[0]
+    np.testing.assert_allclose(got, (want - mean) / np.sqrt(var + 1e-5), rtol=1e-4, atol=1e-4)
+
+
 def test_scales_that_do_not_divide_are_refused():
     encoder = AlignedEncoder(orientations=4, cell=4, shrunk=(1, 2))
     with pytest.raises(ValueError, match=r"must divide cell and sides; got cell=4.*\(9, 8\)"):

@@ -42,6 +42,29 @@ def test_shares_are_those_of_each_class():
     assert test.info.num_classes == 10
 
 
+def test_joined_classes_are_halves_of_training_digits():
+    train, validation, test = opened(held_out="7-9", joined=3)
+    plain = opened(held_out="7-9")
+    names = train.info.class_names
+    assert len(names) == 10 + 2 * 7 * 6 and names[10] == "0/1" and names[-1] == "6|5"
+    assert [len(s) for s in (validation, test)] == [len(s) for s in plain[1:]]
+    assert len(train) == len(plain[0]) + 3 * 84
+    assert (np.bincount(train.labels)[10:] == 3).all()
+    images = np.stack([e["image"][..., 0] for e in train])
+    for label, image in zip(train.labels, images, strict=True):
+        if label >= 10:
+            (a, how, b), axis = names[label], 0 if "/" in names[label] else 1
+            whole = [
+                np.split(images[train.labels == int(n)], 2, axis + 1)[k]
+                for k, n in ((0, a), (1, b))
+            ]
+            halves = np.split(image, 2, axis)
+            assert how in "/|" and a != b
+            assert all((w == h).all((1, 2)).any() for w, h in zip(whole, halves, strict=True))
+    again = opened(held_out="7-9", joined=3)[0]
+    assert all((x["image"] == y["image"]).all() for x, y in zip(train, again, strict=True))
+
+
 def test_the_stated_mean_and_std_are_the_pictures():
     np.testing.assert_allclose((DIGITS / 16).mean(), Digits8x8.MEAN, atol=1e-3)
     np.testing.assert_allclose((DIGITS / 16).std(), Digits8x8.STD, atol=1e-3)
@@ -62,6 +85,7 @@ def test_preparing_is_deterministic_to_the_byte(tmp_path):
         ({"options": {"held_out": "10"}}, "held_out='10' must name digits 0-9"),
         ({"options": {"held_out": "0-8"}}, "leave two of them"),
         ({"options": {"held_out": "a"}}, "held_out='a' is no list of numbers"),
+        ({"options": {"joined": -1}}, "joined=-1 must be at least 0"),
         ({"options": {"held_out": "3-"}}, "held_out='3-' is no list of numbers"),
         ({"options": {"held_uot": "3"}}, r"no option 'held_uot' \(nearest: held_out\)"),
         ({"path": "x"}, "reads no files: leave out the path 'x'"),
