@@ -17,7 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.masks import check_batch, negative_mask, positive_mask
-from zoo.ops.distance import in_tiles, row_distance, rows_at_once, safe_sqrt, weighted_differences
+from zoo.ops.distance import (
+    in_tiles,
+    row_distance,
+    rows_at_once,
+    safe_sqrt,
+    weighted_differences,
+    zeros_like,
+)  # fmt: skip
 
 # Positives compared in one pass over [a, b].
 _SLOTS = 4
@@ -180,7 +187,8 @@ def _active(d, anchor, labels, valid, runs, margin, semi_hard=False):
         loss = jnp.dot(loss, jnp.ones_like(loss), precision=jax.lax.Precision.HIGHEST)
         return value + loss, weight + pushed.sum(), slope
 
-    return jax.lax.fori_loop(0, steps, add, (0.0, 0.0, jnp.zeros_like(d)))
+    none = zeros_like(d)
+    return jax.lax.fori_loop(0, steps, add, (none[0], none[0], none))
 
 
 _active_semi_hard = functools.partial(_active, semi_hard=True)

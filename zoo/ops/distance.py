@@ -56,7 +56,7 @@ def row_distance(row: jax.Array, tiles: jax.Array, m: int) -> jax.Array:
             total += jnp.square(a - others[:, n])
         return total, None
 
-    total = jnp.zeros(tiles.shape[1::2], jnp.float32)
+    total = zeros_like(tiles[0, :, 0])
     return jax.lax.scan(add, total, (in_passes(row[:, None])[..., 0], tiles))[0].ravel()[:m]
 
 
@@ -68,7 +68,12 @@ def weighted_differences(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.
             total += weight[:, None] * (x - b)
         return total, None
 
-    return jax.lax.scan(add, jnp.zeros_like(x), (in_passes(y), in_passes(weights)))[0]
+    return jax.lax.scan(add, zeros_like(x), (in_passes(y), in_passes(weights)))[0]
+
+
+def zeros_like(x: jax.Array) -> jax.Array:
+    """Zeros that, as x, differ by device: what `jax.shard_map` wants a loop's sum to begin with."""
+    return jnp.where(False, x, 0)
 
 
 def in_passes(x: jax.Array) -> jax.Array:
