@@ -28,8 +28,10 @@ import numpy as np
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
 from experiments.launch import finite
 from experiments.report import comparison, page
+from zoo.data.batches import resize_label
 from zoo.data.images import write_atomically
 from zoo.ops import upsample_bilinear
+from zoo.ops.resize import resize_logits
 from zoo.train import checkpoint, config, logs
 from zoo.train.parallel import Layout, to_host
 from zoo.train.process import set_up_process
@@ -106,19 +108,25 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
 def oracle(run: Run, stride: int) -> float:
     """The headline of the truth itself, averaged over squares of `stride` pixels and up-sampled.
 
-    Of a network that tells the share of each class in every square; logits that tell more, such as
-    on which side of it, can pass it.
+    At `data.size`, where that is set, and scored as the network is: at the label's own size unless
+    `data.score_at` is "input". Of a network that tells the share of each class in every square;
+    logits that tell more, such as on which side of it, can pass it.
     """
     k, void, total = run.info.num_classes, run.info.ignore_label, 0
+    data = run.experiment.data
     for example in run.source(run.experiment.split):
-        label = np.pad(example["label"], [(0, -n % stride) for n in example["label"].shape],
-                       constant_values=void)  # fmt: skip
-        h, w = label.shape
-        share = np.eye(k + 1, dtype=np.float32)[np.where(label == void, k, label)][..., :k]
-        share = share.reshape(h // stride, stride, w // stride, stride, k).mean((1, 3))
-        guess = np.argmax(upsample_bilinear(share[None], stride)[0], -1)
-        known = label != void
-        pairs = np.bincount(label[known].astype(np.int64) * k + guess[known], minlength=k * k)
+        label = example["label"]
+        seen = label if data.size is None else resize_label(label, data.size)
+        h, w = seen.shape
+        squares = np.pad(seen, [(0, -h % stride), (0, -w % stride)], constant_values=void)
+        share = np.eye(k + 1, dtype=np.float32)[np.where(squares == void, k, squares)][..., :k]
+        m, n = (side // stride for side in squares.shape)
+        share = share.reshape(m, stride, n, stride, k).mean((1, 3))
+        logits = upsample_bilinear(share[None], stride)[:, :h, :w]
+        truth = seen if data.score_at == "input" else label
+        guess = np.argmax(resize_logits(logits, truth.shape)[0], -1)
+        known = truth != void
+        pairs = np.bincount(truth[known].astype(np.int64) * k + guess[known], minlength=k * k)
         total = total + pairs.reshape(k, k)
     return run.task.scores({"confusion": total, "loss": 0.0, "weight": 0.0})[run.task.headline]
 

@@ -13,6 +13,7 @@ import pytest
 
 from experiments import compare, launch
 from experiments.report import comparison
+from zoo.data.config import Data
 from zoo.data.info import Info
 from zoo.train.segmentation import BoundSegmentation
 
@@ -76,13 +77,13 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
-def scored(label, stride):
+def scored(label, stride, **data):
     source = {"test": [{"label": np.asarray(label, np.uint8)}]}
     run = SimpleNamespace(
         info=INFO,
         task=BoundSegmentation(INFO),
         source=source.get,
-        experiment=SimpleNamespace(split="test"),
+        experiment=SimpleNamespace(split="test", data=Data("shapes", **data)),
     )
     return compare.oracle(run, stride)
 
@@ -98,6 +99,21 @@ def test_oracle_by_hand():
     # Void counts for nothing, also what is filled up to a multiple of the stride.
     speck[1, 2] = 255
     assert scored(speck[:3, :3], 2) == 1
+
+
+def test_oracle_of_resized_pictures_by_hand():
+    """The network has its stride at `data.size`; what it tells is scored at the label's size."""
+    # At 2x4 px are columns 1, 4, 7, 10: 0, 0, 1, 1. Up-sampled and brought back, the border is in
+    # the middle: of 12 columns the sixth is wrong.
+    label = np.repeat([[0] * 5 + [1] * 7], 4, 0)
+    assert scored(label, 2, size=(2, 4)) == pytest.approx((5 / 6 + 6 / 7) / 2)
+    assert scored(label, 2, size=(2, 4), score_at="input") == 1
+    # At 1x3 px: 0, 0, 1. Squares reach beyond: the shares of 0 are 1/2 and 0, of 1 they are 0 and
+    # 1/4, since what is filled up is void. Up-sampled, 0 has 8, 6, 2 sixteenths and 1 has 0, 1, 3;
+    # in the fifth of six columns, between the last two, 0 has 3 and 1 has 2.5.
+    label = [[0, 0, 0, 0, 1, 1]] * 2
+    assert scored(label, 2, size=(1, 3)) == pytest.approx((4 / 5 + 1 / 2) / 2)
+    assert scored(label, 2, size=(1, 3), score_at="input") == 1
 
 
 def test_spread_is_that_of_a_sample():
