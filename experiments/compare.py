@@ -132,12 +132,24 @@ def oracle(run: Run, stride: int) -> float:
 
 
 def group(rows: list[dict]) -> list[list[dict]]:
-    """Runs of one experiment that differ by their seed alone, together."""
-    groups: dict[tuple, list[dict]] = {}
+    """Runs of one experiment that differ by their seed alone, together.
+
+    Each may start from a run of its own, as FCN-16s from its seed's FCN-32s, and have its data in a
+    folder of its own. Where a seed is there twice, these two tell the runs apart.
+    """
+    alike: dict[tuple, list[tuple]] = {}
     for row in rows:
         _, experiment, _ = config.read_experiment(row["workdir"])
-        same = json.dumps(config.to_dict(dataclasses.replace(experiment, seed=0)), sort_keys=True)
-        groups.setdefault((row["name"], same), []).append(row)
+        start, data = experiment.init_from, experiment.data
+        apart = {"init_from": start and "a run", "data": dataclasses.replace(data, path=None)}
+        same = config.to_dict(dataclasses.replace(experiment, seed=0, **apart))
+        key = row["name"], json.dumps(same, sort_keys=True)
+        alike.setdefault(key, []).append(((start, data.path), row))
+    groups: dict[tuple, list[dict]] = {}
+    for key, runs in alike.items():
+        twice = len({row["seed"] for _, row in runs}) < len(runs)
+        for origin, row in runs:
+            groups.setdefault((key, origin if twice else None), []).append(row)
     return list(groups.values())
 
 

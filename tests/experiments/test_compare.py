@@ -15,7 +15,10 @@ from experiments import compare, launch
 from experiments.report import comparison
 from zoo.data.config import Data
 from zoo.data.info import Info
-from zoo.train.segmentation import BoundSegmentation
+from zoo.models import FCN16s
+from zoo.train import config
+from zoo.train.config import Experiment, Optimizer
+from zoo.train.segmentation import BoundSegmentation, Segmentation
 
 spec = importlib.util.spec_from_file_location(
     "pages", pathlib.Path(__file__).parent / "report" / "pages.py"
@@ -114,6 +117,29 @@ def test_oracle_of_resized_pictures_by_hand():
     label = [[0, 0, 0, 0, 1, 1]] * 2
     assert scored(label, 2, size=(1, 3)) == pytest.approx((4 / 5 + 1 / 2) / 2)
     assert scored(label, 2, size=(1, 3), score_at="input") == 1
+
+
+def test_seeds_that_start_from_runs_of_their_own_share_a_row(tmp_path):
+    def run(seed, init_from=None, path="a", steps=3):
+        workdir = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        data = Data("shapes", path=path)
+        model, rule = FCN16s(num_classes=3, width=2), Optimizer("sgd", 0.1)
+        fields = {"steps": steps, "seed": seed, "init_from": init_from}
+        config.write_experiment(
+            workdir, "x", Experiment(Segmentation(), model, data, rule, **fields), INFO
+        )
+        return {"name": "x", "workdir": str(workdir), "seed": seed}
+
+    def grouped(*runs):
+        return [[runs.index(row) for row in each] for each in compare.group(list(runs))]
+
+    assert grouped(run(0, "runs/0"), run(1, "runs/1"), run(2, "runs/2", "b")) == [[0, 1, 2]]
+    # To start from nothing is another experiment, and so is any other field.
+    assert grouped(run(0, "runs/0"), run(1), run(2), run(3, steps=4)) == [[0], [1, 2], [3]]
+    # Where a seed is there twice, what it starts from is what differs.
+    twice = [run(seed, start) for start in ("runs/a", "runs/b") for seed in (0, 1)]
+    assert grouped(*twice) == [[0, 1], [2, 3]]
+    assert grouped(run(0), run(0)) == [[0, 1]]
 
 
 def test_spread_is_that_of_a_sample():
