@@ -8,6 +8,7 @@ import re
 import statistics
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,7 +54,8 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     # U-Net of width 2, depth 1, with batch norm: kernels, scales and shifts, up-convolution, head.
     kernels = 9 * (3 * 2 + 2 * 2 + 2 * 4 + 4 * 4 + 4 * 2 + 2 * 2)
     parameters = kernels + 2 * (2 + 2 + 4 + 4 + 2 + 2) + (4 * 4 * 2 + 2) + (2 * 11 + 11)
-    assert cells[:4] == ["quickstart", f"{mean:.3f} ± {spread:.3f}", "0, 1", f"{parameters:,}"]
+    assert cells[:3] == ["quickstart", f"{mean:.3f} ± {spread:.3f}", "0, 1"]
+    assert cells[3:5] == ["8 x 64x64", f"{parameters:,}"]
     assert (tmp_path / "out" / "compare.md").read_text() in shown
     assert "sample standard deviation (n - 1)" in shown
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
@@ -67,10 +69,14 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     assert row["data"] == "digit_scenes validation"
     assert row["minutes"] == pytest.approx(row["steps"] * row["batch"] / speed / 60)
     parsed = pages.read(tmp_path / "out" / "compare.html")
-    assert parsed.tables["Scores and costs"][1][:4] == cells[:4]
+    assert parsed.tables["Scores and costs"][1][:5] == cells[:5]
     assert parsed.tables["Classes"][0][1:] == rows[0]["classes"]
     assert str(tmp_path / "seed1") in parsed.text("code")[0]
     assert any("sample standard deviation" in words for words in parsed.text("p"))
+    used = pages.read(tmp_path / "seed0" / "report.html").tables["Data: digit_scenes"]
+    assert parsed.tables["Data"] == used
+    environment = dict(parsed.tables["Environment"])
+    assert environment["jax"] == jax.__version__ and "seed" not in environment
 
     other = str(tmp_path / "other")
     command = ["quickstart", "--workdir", other, *SMALL, "--set=split=validation"]
@@ -171,7 +177,7 @@ def test_score_and_costs_are_bars(scores, classes, monkeypatch, tmp_path):
     (figure,) = drawn
     figure.canvas.draw()
     panels = {axes.get_title(): axes for axes in figure.get_axes()}
-    wanted = {"parameters": 1200, "GFLOP a picture": 0.25, "MiB a step": 40, "s a step": 0.125}
+    wanted = {"parameters": 1200, "GFLOP an input": 0.25, "MiB a step": 40, "s a step": 0.125}
     for title, value in wanted.items():
         widths = [bar.get_width() for bar in panels.pop(title).patches]
         assert widths == [value] * len(scores), title
@@ -185,6 +191,47 @@ def test_score_and_costs_are_bars(scores, classes, monkeypatch, tmp_path):
         np.testing.assert_allclose(np.ptp(ends), 2 * statistics.stdev(scores[0]))
     assert ("IoU of each class, per cent" in panels) == bool(classes)
     assert "mean IoU, every seed a point" in panels
+
+
+def test_what_costs_and_scores_are_of_is_told():
+    small, large = rows([0.5, 0.25], 0), rows([0.75], 0)
+    own = {"data": "shapes test", "scored_at": "their own size", "steps": 3, "minutes": 1.5}
+    for row in small:
+        row |= {**own, "batch": 16, "input": "64x64"}
+    large[0] |= {**own, "batch": 4, "input": "224x96"}
+    (table,), note = compare.tables([small, large])
+    place = table.head.index("trained on")
+    assert [line[place] for line in table.rows] == ["16 x 64x64", "4 x 224x96"]
+    assert "GFLOP an input" in table.head and "batch" not in note.split(".")[0]
+    assert "Scored on shapes test, pictures at their own size." in note
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("data", "shapes train", r"a \(shapes test\) and b \(shapes train\) .* set --split"),
+        ("scored_at", "64x64 px", r"\(their own size\) and b \(64x64 px\) .*data.score_at"),
+        ("hash", "01", r"a \(00\) and b \(01\) .*data.path"),
+    ],
+)
+def test_runs_that_are_scored_otherwise_are_refused(key, value, words):
+    row = {"data": "shapes test", "scored_at": "their own size", "hash": "00", "workdir": "a"}
+    compare.check_alike([row, row | {"workdir": "b"}])
+    with pytest.raises(ValueError, match=words):
+        compare.check_alike([row, row, row | {"workdir": "b", key: value}])
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "their own size"),
+        ({"size": (48, 64)}, "their own size"),
+        ({"score_at": "input"}, "their own size"),
+        ({"size": (48, 64), "score_at": "input"}, "48x64 px"),
+    ],
+)
+def test_where_pictures_are_scored(fields, told):
+    assert compare.scored_at(Data("shapes", **fields)) == told
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
