@@ -26,10 +26,12 @@ import jax
 import numpy as np
 
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
+from experiments.environment import record
 from experiments.launch import finite
-from experiments.report import comparison, page
+from experiments.oracle import oracle
+from experiments.report import comparison, facts, page
+from zoo.data.config import Data
 from zoo.data.images import write_atomically
-from zoo.ops import upsample_bilinear
 from zoo.train import checkpoint, config, logs
 from zoo.train.parallel import Layout, to_host
 from zoo.train.process import set_up_process
@@ -41,6 +43,18 @@ COLUMNS = {  # Heading and format of what is averaged over the seeds.
     "minutes": ("minutes trained", "{:.1f}"),
 }
 
+ALIKE = {  # What rows must share, and what is wrong where they do not.
+    "data": "are of different data: compare runs of one, or set --split",
+    "scored_at": "have pictures scored at different sizes, by data.size and data.score_at: "
+    "compare runs that are scored alike",
+    "hash": "have other pictures or labels in that split, by their hash: compare runs whose "
+    "data.path and data.options lead to the same",
+}
+
+COST = (
+    "GFLOP are of one input's way forward, MiB and s of a step, at the batch and the height x "
+    "width that the model is trained on."
+)
 SPREAD = (
     "± is the sample standard deviation (n - 1) over the n seeds of the row; costs and scores of "
     "classes are means over them."
@@ -53,20 +67,23 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
     for workdir in workdirs:
         name, experiment, info = config.read_experiment(workdir)
         experiment = dataclasses.replace(experiment, split=split or experiment.split)
+        run = Run(config.as_trained(experiment, info), layout)
+        blank, key = run.blank_inputs(), jax.random.key(0)
+        splits = facts.splits(run)
         row = {
             "name": name,
             "workdir": str(workdir),
             "seed": experiment.seed,
             "data": f"{info.name} {experiment.split}",
+            "scored_at": scored_at(experiment.data),
+            "hash": next(digest for split, *_, digest in splits if split == experiment.split),
+            "splits": splits,
             "batch": experiment.data.batch_size,
+            "input": "x".join(map(str, blank[0].shape[1:3])),
             "classes": list(info.class_names),
         }
-        if rows and row["data"] != rows[0]["data"]:
-            both = f"{rows[0]['workdir']} ({rows[0]['data']}) and {workdir} ({row['data']})"
-            raise ValueError(f"{both} are of different data: compare runs of one, or set --split.")
-        run = Run(config.as_trained(experiment, info), layout)
+        check_alike([*rows, row])
         variables, row["step"] = checkpoint.load_variables(workdir)
-        blank, key = run.blank_inputs(), jax.random.key(0)
         checkpoint.check_fits(
             jax.eval_shape(experiment.model.init, key, *blank), variables, workdir
         )
@@ -103,33 +120,40 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
     return rows
 
 
-def oracle(run: Run, stride: int) -> float:
-    """The headline of the truth itself, averaged over squares of `stride` pixels and up-sampled.
+def scored_at(data: Data) -> str:
+    """The size at which pictures are scored."""
+    own = data.size is None or data.score_at == "source"
+    return "their own size" if own else "{}x{} px".format(*data.size)
 
-    Of a network that tells the share of each class in every square; logits that tell more, such as
-    on which side of it, can pass it.
-    """
-    k, void, total = run.info.num_classes, run.info.ignore_label, 0
-    for example in run.source(run.experiment.split):
-        label = np.pad(example["label"], [(0, -n % stride) for n in example["label"].shape],
-                       constant_values=void)  # fmt: skip
-        h, w = label.shape
-        share = np.eye(k + 1, dtype=np.float32)[np.where(label == void, k, label)][..., :k]
-        share = share.reshape(h // stride, stride, w // stride, stride, k).mean((1, 3))
-        guess = np.argmax(upsample_bilinear(share[None], stride)[0], -1)
-        known = label != void
-        pairs = np.bincount(label[known].astype(np.int64) * k + guess[known], minlength=k * k)
-        total = total + pairs.reshape(k, k)
-    return run.task.scores({"confusion": total, "loss": 0.0, "weight": 0.0})[run.task.headline]
+
+def check_alike(rows: Sequence[dict]) -> None:
+    """Raises ValueError where the last run is scored on other pixels than the first."""
+    first, last = rows[0], rows[-1]
+    for key, problem in ALIKE.items():
+        if first[key] != last[key]:
+            both = f"{first['workdir']} ({first[key]}) and {last['workdir']} ({last[key]})"
+            raise ValueError(f"{both} {problem}.")
 
 
 def group(rows: list[dict]) -> list[list[dict]]:
-    """Runs of one experiment that differ by their seed alone, together."""
-    groups: dict[tuple, list[dict]] = {}
+    """Runs of one experiment that differ by their seed alone, together.
+
+    Each may start from a run of its own, as FCN-16s from its seed's FCN-32s, and have its data in a
+    folder of its own. Where a seed is there twice, these two tell the runs apart.
+    """
+    alike: dict[tuple, list[tuple]] = {}
     for row in rows:
         _, experiment, _ = config.read_experiment(row["workdir"])
-        same = json.dumps(config.to_dict(dataclasses.replace(experiment, seed=0)), sort_keys=True)
-        groups.setdefault((row["name"], same), []).append(row)
+        start, data = experiment.init_from, experiment.data
+        apart = {"init_from": start and "a run", "data": dataclasses.replace(data, path=None)}
+        same = config.to_dict(dataclasses.replace(experiment, seed=0, **apart))
+        key = row["name"], json.dumps(same, sort_keys=True)
+        alike.setdefault(key, []).append(((start, data.path), row))
+    groups: dict[tuple, list[dict]] = {}
+    for key, runs in alike.items():
+        twice = len({row["seed"] for _, row in runs}) < len(runs)
+        for origin, row in runs:
+            groups.setdefault((key, origin if twice else None), []).append(row)
     return list(groups.values())
 
 
@@ -145,7 +169,7 @@ def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
     """A row for each group, their scores of every class where there are such, and a note."""
     first = groups[0][0]
     oracles = any("oracle" in g[0] for g in groups)
-    head = ["model", first["headline"], *(["its oracle"] if oracles else []), "seeds"]
+    head = ["model", first["headline"], *(["its oracle"] if oracles else []), "seeds", "trained on"]
     head += [title for title, _ in COLUMNS.values()]
     lines, body = [], []
     for runs in groups:
@@ -153,7 +177,8 @@ def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
         score = spread([r["scores"][r["headline"]] for r in runs], "{:.3f}")
         known = [f"{runs[0]['oracle']:.3f}" if "oracle" in runs[0] else "1"] if oracles else []
         costs = [form.format(np.mean([r[key] for r in runs])) for key, (_, form) in COLUMNS.items()]
-        lines.append([runs[0]["name"], score, *known, seeds, *costs])
+        trained_on = f"{runs[0]['batch']} x {runs[0]['input']}"
+        lines.append([runs[0]["name"], score, *known, seeds, trained_on, *costs])
         if "iou" in first["scores"]:
             means = np.mean([r["scores"]["iou"] for r in runs], 0)
             body.append([runs[0]["name"], *(f"{100 * x:.0f}" for x in means)])
@@ -162,9 +187,10 @@ def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
         parts.append(page.Table("Classes", ["IoU, per cent", *first["classes"]], body))
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     where = f"{Layout('jit').devices[0].device_kind}, {os.cpu_count()} cores, load {load}"
-    what = f"Scored on {first['data']}; batch {first['batch']}. Python {platform.python_version()}"
+    what = f"Scored on {first['data']}, pictures at {first['scored_at']}. {COST}"
     day = datetime.date.today().isoformat()
-    note = f"{what}, jax {jax.__version__}, {where}, {day}."
+    versions = f"Python {platform.python_version()}, jax {jax.__version__}"
+    note = f"{what} {versions}, {where}, {day}."
     if any(len(runs) > 1 for runs in groups):
         note += f" {SPREAD}"
     return parts, note
@@ -203,12 +229,15 @@ def main(argv: list[str] | None = None) -> int:
         text = markdown(parts, note)
         options.out.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out / "compare.md", lambda file: file.write(text.encode()))
-        facts = json.dumps(finite(rows), indent=1).encode()
-        write_atomically(options.out / "compare.json", lambda file: file.write(facts))
+        measured = json.dumps(finite(rows), indent=1).encode()
+        write_atomically(options.out / "compare.json", lambda file: file.write(measured))
         comparison.draw(groups, options.out / "compare.png")
         given = sys.argv[1:] if argv is None else argv
         command = shlex.join(["python", "-m", "experiments.compare", *given])
-        comparison.write(parts, note, command, options.out / "compare.png")
+        used = [list(line) for line in dict.fromkeys(tuple(x) for r in rows for x in r["splits"])]
+        _, environment = facts.recorded(record(None)[1])
+        told = [page.Table("Data", facts.SPLITS, used), environment]
+        comparison.write(parts, note, command, told, options.out / "compare.png")
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

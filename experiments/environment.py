@@ -20,8 +20,11 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def record(seed: int) -> tuple[str, bytes]:
-    """The file and its content, without the user or the host; for `beside` of `loop.train`."""
+def record(seed: int | None) -> tuple[str, bytes]:
+    """The file and its content, without the user or the host; for `beside` of `loop.train`.
+
+    The seed is None of what has none.
+    """
     # None where it runs from a checkout that is not installed.
     versions = {p: next((d.version for d in distributions(name=p)), None) for p in PACKAGES}
     devices = jax.devices()

@@ -16,7 +16,7 @@ from experiments.report.page import Table
 Groups = list[list[dict]]  # Runs that differ by their seed alone, together.
 COSTS = {  # Heading and format of what a model costs, by the name it has in a run.
     "parameters": ("parameters", "{:,.0f}"),
-    "gflops": ("GFLOP a picture", "{:.2f}"),
+    "gflops": ("GFLOP an input", "{:.2f}"),
     "memory_mib": ("MiB a step", "{:,.0f}"),
     "step_seconds": ("s a step", "{:.3f}"),
 }
@@ -82,7 +82,7 @@ def scatter(groups: Groups, axes: Axes, *, height: float) -> None:
         y = [r["scores"][headline] for r in runs]
         axes.plot(x, y, "o", color=hue)
         points.append((np.mean(y), np.mean(x), runs[0]["name"]))
-    axes.set(xscale="log", xlabel="GFLOP a picture")
+    axes.set(xscale="log", xlabel=COSTS["gflops"][0])
     axes.set_title(f"{words(headline)}, every seed a point", fontsize=10)
     axes.margins(x=0.1, y=0.1)
     # Names stand beside the panel, in the order of their scores, a line's height apart.
@@ -120,8 +120,10 @@ def words(name: str) -> str:
     return name.replace("_", " ").replace("iou", "IoU")
 
 
-def write(parts: Sequence[Table], note: str, command: str, picture: pathlib.Path) -> None:
-    """Writes compare.html beside the picture, in one file."""
+def write(
+    parts: Sequence[Table], note: str, command: str, facts: Sequence[Table], picture: pathlib.Path
+) -> None:
+    """Writes compare.html beside the picture, in one file; `facts` are of words."""
     names = [row[0] for row in parts[0].rows]
     told = f"Score, {', '.join(title for title, _ in COSTS.values())} of {', '.join(names)}."
     values = {
@@ -129,5 +131,5 @@ def write(parts: Sequence[Table], note: str, command: str, picture: pathlib.Path
         "sentence": f"{parts[0].head[1]}: " + ", ".join(f"{r[0]} {r[1]}" for r in parts[0].rows),
         "figure": page.figure(picture, "Scores and costs, drawn", told),
     }
-    values |= {"note": note, "tables": parts, "command": command}
+    values |= {"note": note, "tables": parts, "command": command, "facts": facts}
     page.write("compare.html.j2", picture.with_suffix(".html"), **values)

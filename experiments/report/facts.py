@@ -15,13 +15,19 @@ from experiments.report.page import Table
 from zoo.train.run import Run
 
 SAMPLE = 64  # Examples of a split that its hash is over; all would mean to decode all.
+SPLITS = ["split", "used for", "pictures", f"hash of {SAMPLE} at most"]  # Heads of `splits`.
 
 
 def environment(workdir: pathlib.Path) -> tuple[str, Table]:
     """The command as it can be typed again, and environment.json as a table, if it was kept."""
     if not (path := workdir / FILE).is_file():
         return "", Table("Environment", ["what", "which"], [])
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    return recorded(path.read_bytes())
+
+
+def recorded(content: bytes) -> tuple[str, Table]:
+    """The same of the content of environment.json."""
+    facts = json.loads(content)
     program, *arguments = facts.pop("command")
     module = pathlib.Path(program).with_suffix("").parts[-2:]
     known = module == ("experiments", "launch")  # `python -m` leaves the module's whole path.
@@ -35,17 +41,20 @@ def environment(workdir: pathlib.Path) -> tuple[str, Table]:
 
 def data(run: Run) -> Table:
     """The splits a run has used, their sizes and hashes."""
+    return Table(f"Data: {run.info.name}", SPLITS, splits(run))
+
+
+def splits(run: Run) -> list[list[str]]:
+    """A line for each split: its name, what it was used for, its size and hash."""
     config = run.experiment
     used = [(config.data.train_split, "training"), (config.data.validation_split, "best step")]
     used += [(config.split, "result"), (getattr(config.task, "gallery", None), "searched in")]
-    splits = {split: [use for other, use in used if other == split] for split, _ in used if split}
-    rows = [
+    purposes = {split: [use for other, use in used if other == split] for split, _ in used if split}
+    return [
         [split, ", ".join(uses), f"{len(source):,}", digest(source)]
-        for split, uses in splits.items()
+        for split, uses in purposes.items()
         for source in [run.source(split)]
     ]
-    head = ["split", "used for", "pictures", f"hash of {SAMPLE} at most"]
-    return Table(f"Data: {run.info.name}", head, rows)
 
 
 def digest(source: Sequence[Mapping[str, Any]]) -> str:

@@ -8,13 +8,18 @@ import re
 import statistics
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import compare, launch
 from experiments.report import comparison
+from zoo.data.config import Data
 from zoo.data.info import Info
-from zoo.train.segmentation import BoundSegmentation
+from zoo.models import FCN16s
+from zoo.train import config
+from zoo.train.config import Experiment, Optimizer
+from zoo.train.segmentation import BoundSegmentation, Segmentation
 
 spec = importlib.util.spec_from_file_location(
     "pages", pathlib.Path(__file__).parent / "report" / "pages.py"
@@ -49,7 +54,8 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     # U-Net of width 2, depth 1, with batch norm: kernels, scales and shifts, up-convolution, head.
     kernels = 9 * (3 * 2 + 2 * 2 + 2 * 4 + 4 * 4 + 4 * 2 + 2 * 2)
     parameters = kernels + 2 * (2 + 2 + 4 + 4 + 2 + 2) + (4 * 4 * 2 + 2) + (2 * 11 + 11)
-    assert cells[:4] == ["quickstart", f"{mean:.3f} ± {spread:.3f}", "0, 1", f"{parameters:,}"]
+    assert cells[:3] == ["quickstart", f"{mean:.3f} ± {spread:.3f}", "0, 1"]
+    assert cells[3:5] == ["8 x 64x64", f"{parameters:,}"]
     assert (tmp_path / "out" / "compare.md").read_text() in shown
     assert "sample standard deviation (n - 1)" in shown
     rows = json.loads((tmp_path / "out" / "compare.json").read_text())
@@ -63,10 +69,14 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     assert row["data"] == "digit_scenes validation"
     assert row["minutes"] == pytest.approx(row["steps"] * row["batch"] / speed / 60)
     parsed = pages.read(tmp_path / "out" / "compare.html")
-    assert parsed.tables["Scores and costs"][1][:4] == cells[:4]
+    assert parsed.tables["Scores and costs"][1][:5] == cells[:5]
     assert parsed.tables["Classes"][0][1:] == rows[0]["classes"]
     assert str(tmp_path / "seed1") in parsed.text("code")[0]
     assert any("sample standard deviation" in words for words in parsed.text("p"))
+    used = pages.read(tmp_path / "seed0" / "report.html").tables["Data: digit_scenes"]
+    assert parsed.tables["Data"] == used
+    environment = dict(parsed.tables["Environment"])
+    assert environment["jax"] == jax.__version__ and "seed" not in environment
 
     other = str(tmp_path / "other")
     command = ["quickstart", "--workdir", other, *SMALL, "--set=split=validation"]
@@ -76,13 +86,13 @@ def test_two_seeds_share_a_row(tmp_path, capsys):
     assert not (tmp_path / "no").exists()
 
 
-def scored(label, stride):
+def scored(label, stride, **data):
     source = {"test": [{"label": np.asarray(label, np.uint8)}]}
     run = SimpleNamespace(
         info=INFO,
         task=BoundSegmentation(INFO),
         source=source.get,
-        experiment=SimpleNamespace(split="test"),
+        experiment=SimpleNamespace(split="test", data=Data("shapes", **data)),
     )
     return compare.oracle(run, stride)
 
@@ -98,6 +108,44 @@ def test_oracle_by_hand():
     # Void counts for nothing, also what is filled up to a multiple of the stride.
     speck[1, 2] = 255
     assert scored(speck[:3, :3], 2) == 1
+
+
+def test_oracle_of_resized_pictures_by_hand():
+    """The network has its stride at `data.size`; what it tells is scored at the label's size."""
+    # At 2x4 px are columns 1, 4, 7, 10: 0, 0, 1, 1. Up-sampled and brought back, the border is in
+    # the middle: of 12 columns the sixth is wrong.
+    label = np.repeat([[0] * 5 + [1] * 7], 4, 0)
+    assert scored(label, 2, size=(2, 4)) == pytest.approx((5 / 6 + 6 / 7) / 2)
+    assert scored(label, 2, size=(2, 4), score_at="input") == 1
+    # At 1x3 px: 0, 0, 1. Squares reach beyond: the shares of 0 are 1/2 and 0, of 1 they are 0 and
+    # 1/4, since what is filled up is void. Up-sampled, 0 has 8, 6, 2 sixteenths and 1 has 0, 1, 3;
+    # in the fifth of six columns, between the last two, 0 has 3 and 1 has 2.5.
+    label = [[0, 0, 0, 0, 1, 1]] * 2
+    assert scored(label, 2, size=(1, 3)) == pytest.approx((4 / 5 + 1 / 2) / 2)
+    assert scored(label, 2, size=(1, 3), score_at="input") == 1
+
+
+def test_seeds_that_start_from_runs_of_their_own_share_a_row(tmp_path):
+    def run(seed, init_from=None, path="a", steps=3):
+        workdir = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        data = Data("shapes", path=path)
+        model, rule = FCN16s(num_classes=3, width=2), Optimizer("sgd", 0.1)
+        fields = {"steps": steps, "seed": seed, "init_from": init_from}
+        config.write_experiment(
+            workdir, "x", Experiment(Segmentation(), model, data, rule, **fields), INFO
+        )
+        return {"name": "x", "workdir": str(workdir), "seed": seed}
+
+    def grouped(*runs):
+        return [[runs.index(row) for row in each] for each in compare.group(list(runs))]
+
+    assert grouped(run(0, "runs/0"), run(1, "runs/1"), run(2, "runs/2", "b")) == [[0, 1, 2]]
+    # To start from nothing is another experiment, and so is any other field.
+    assert grouped(run(0, "runs/0"), run(1), run(2), run(3, steps=4)) == [[0], [1, 2], [3]]
+    # Where a seed is there twice, what it starts from is what differs.
+    twice = [run(seed, start) for start in ("runs/a", "runs/b") for seed in (0, 1)]
+    assert grouped(*twice) == [[0, 1], [2, 3]]
+    assert grouped(run(0), run(0)) == [[0, 1]]
 
 
 def test_spread_is_that_of_a_sample():
@@ -129,7 +177,7 @@ def test_score_and_costs_are_bars(scores, classes, monkeypatch, tmp_path):
     (figure,) = drawn
     figure.canvas.draw()
     panels = {axes.get_title(): axes for axes in figure.get_axes()}
-    wanted = {"parameters": 1200, "GFLOP a picture": 0.25, "MiB a step": 40, "s a step": 0.125}
+    wanted = {"parameters": 1200, "GFLOP an input": 0.25, "MiB a step": 40, "s a step": 0.125}
     for title, value in wanted.items():
         widths = [bar.get_width() for bar in panels.pop(title).patches]
         assert widths == [value] * len(scores), title
@@ -143,6 +191,47 @@ def test_score_and_costs_are_bars(scores, classes, monkeypatch, tmp_path):
         np.testing.assert_allclose(np.ptp(ends), 2 * statistics.stdev(scores[0]))
     assert ("IoU of each class, per cent" in panels) == bool(classes)
     assert "mean IoU, every seed a point" in panels
+
+
+def test_what_costs_and_scores_are_of_is_told():
+    small, large = rows([0.5, 0.25], 0), rows([0.75], 0)
+    own = {"data": "shapes test", "scored_at": "their own size", "steps": 3, "minutes": 1.5}
+    for row in small:
+        row |= {**own, "batch": 16, "input": "64x64"}
+    large[0] |= {**own, "batch": 4, "input": "224x96"}
+    (table,), note = compare.tables([small, large])
+    place = table.head.index("trained on")
+    assert [line[place] for line in table.rows] == ["16 x 64x64", "4 x 224x96"]
+    assert "GFLOP an input" in table.head and "batch" not in note.split(".")[0]
+    assert "Scored on shapes test, pictures at their own size." in note
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("data", "shapes train", r"a \(shapes test\) and b \(shapes train\) .* set --split"),
+        ("scored_at", "64x64 px", r"\(their own size\) and b \(64x64 px\) .*data.score_at"),
+        ("hash", "01", r"a \(00\) and b \(01\) .*data.path"),
+    ],
+)
+def test_runs_that_are_scored_otherwise_are_refused(key, value, words):
+    row = {"data": "shapes test", "scored_at": "their own size", "hash": "00", "workdir": "a"}
+    compare.check_alike([row, row | {"workdir": "b"}])
+    with pytest.raises(ValueError, match=words):
+        compare.check_alike([row, row, row | {"workdir": "b", key: value}])
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "their own size"),
+        ({"size": (48, 64)}, "their own size"),
+        ({"score_at": "input"}, "their own size"),
+        ({"size": (48, 64), "score_at": "input"}, "48x64 px"),
+    ],
+)
+def test_where_pictures_are_scored(fields, told):
+    assert compare.scored_at(Data("shapes", **fields)) == told
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

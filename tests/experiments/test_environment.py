@@ -14,7 +14,7 @@ def test_it_names_versions_devices_commit_and_seed():
     file, content = environment.record(7)
     values = json.loads(content)
     assert file == "environment.json"
-    assert values["seed"] == 7
+    assert values["seed"] == 7 and json.loads(environment.record(None)[1])["seed"] is None
     assert values["command"] == sys.argv
     assert values["versions"]["jax"] == jax.__version__
     assert values["devices"]["count"] == jax.device_count()

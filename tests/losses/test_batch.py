@@ -5,55 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from batch_triplets import LOSSES, B, D, assert_equal, compiled, each_loss, example, run
+from batch_triplets import (
+    LOSSES,
+    B,
+    D,
+    assert_equal,
+    compiled,
+    each_distance,
+    each_loss,
+    example,
+    loop,
+    run,
+)
 from zoo.losses.batch import _share, batch_all_triplet
 from zoo.losses.masks import num_triplets, triplet_mask
 from zoo.losses.reduce import mean
 from zoo.ops.distance import pairwise_squared_distance, safe_sqrt
 
 LOW, HIGH = np.iinfo(np.int32).min, np.iinfo(np.int32).max
-each_distance = pytest.mark.parametrize("squared", [False, True], ids=["plain", "squared"])
-
-
-def loop(name, x, labels, valid=None, squared=False, margin=0.5):
-    """Loss and gradient, one triplet after the other in float64."""
-    x, b = np.asarray(x, np.float64), len(labels)
-    rows = [i for i in range(b) if valid is None or valid[i]]
-    d = np.full((b, b), np.nan)
-    for i in rows:
-        for j in rows:
-            d[i, j] = ((x[i] - x[j]) ** 2).sum() ** (1 if squared else 0.5)
-    total = count = 0.0
-    slope = np.zeros((b, b))
-    for a in rows:
-        near = [p for p in rows if labels[p] == labels[a] and p != a]
-        far = [n for n in rows if labels[n] != labels[a]]
-        if name in ("hard", "soft"):
-            if not near or not far:
-                continue
-            d_p, d_n = max(d[a, p] for p in near), min(d[a, n] for n in far)
-            t = d_p - d_n + margin
-            total += max(t, 0) if name == "hard" else np.logaddexp(0, t)
-            count += 1
-            change = (t > 0) if name == "hard" else np.exp(-np.logaddexp(0, -t))
-            near, far = [p for p in near if d[a, p] == d_p], [n for n in far if d[a, n] == d_n]
-            slope[a, near] += change / len(near)
-            slope[a, far] -= change / len(far)
-            continue
-        for p in near:
-            for n in far:
-                t = d[a, p] - d[a, n] + margin
-                if t > 0 and (name == "all" or d[a, n] > d[a, p]):
-                    total, count = total + t, count + 1
-                    slope[a, p] += 1
-                    slope[a, n] -= 1
-    gradient = np.zeros_like(x)
-    for a, j in zip(*slope.nonzero(), strict=True):
-        if d[a, j] > 0:
-            pull = slope[a, j] * (x[a] - x[j]) * (2 if squared else 1 / d[a, j])
-            gradient[a] += pull
-            gradient[j] -= pull
-    return (total / count, gradient / count) if count else (0.0, gradient)
 
 
 @each_distance
@@ -67,7 +36,7 @@ def test_matches_the_loop(name, squared):
 
 @pytest.mark.parametrize("name", ["all", "semi"])
 def test_matches_the_masked_cube(name):
-    """The readable form, in O(b^3) memory. More slots than one pass holds; several blocks."""
+    """The readable form, in O(b^3) memory. More slots than one pass holds."""
 
     @jax.value_and_grad
     def plain(x, labels):

@@ -122,7 +122,8 @@ def seen_by_each_layer(stats, model):
 
 
 @pytest.mark.slow
-def test_equals_plain_flax_with_dropout(monkeypatch):
+@pytest.mark.parametrize("remat", [False, True], ids=["plain", "remat"])
+def test_equals_plain_flax_with_dropout(remat, monkeypatch):
     """Logits, gradients and running averages of a training step, of one pattern of dropout."""
 
     def bernoulli(key, p, shape):
@@ -144,7 +145,9 @@ def test_equals_plain_flax_with_dropout(monkeypatch):
         "params": plainly(variables["params"]),
         "batch_stats": seen_by_each_layer(variables["batch_stats"], model),
     }
-    (want, wanted), (expected, averages) = jax.jit(run(Plain(model)))(plain)
+    other = jax.jit(run(Plain(model, remat)))
+    assert ("remat" in str(jax.make_jaxpr(other)(plain))) == remat
+    (want, wanted), (expected, averages) = other(plain)
     equal(logits, expected)
     equal(by_image, wanted)
     equal_trees(plainly(got), want)
@@ -153,16 +156,23 @@ def test_equals_plain_flax_with_dropout(monkeypatch):
     assert np.abs(dry - logits).max() > 0.1 * np.abs(logits).max()
 
 
+def temporaries(model, b, side):
+    """Bytes that a training step takes beside its arguments and results."""
+    image, label = np.zeros((b, side, side, 3), np.float32), np.zeros((b, side, side), np.int32)
+    run, inputs = train_step(model, image, label)
+    return run.lower(*inputs).compile().memory_analysis().temp_size_in_bytes
+
+
 @pytest.mark.slow
 def test_takes_half_the_memory():
     model = FCDenseNet103(3, blocks=(4, 4), growth_rate=12, features=24)
-    image, label = np.zeros((1, 96, 96, 3), np.float32), np.zeros((1, 96, 96), np.int32)
+    assert temporaries(model, 1, 96) < 0.5 * temporaries(Plain(model), 1, 96)
 
-    def temporaries(model):
-        run, inputs = train_step(model, image, label)
-        return run.lower(*inputs).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporaries(model) < 0.5 * temporaries(Plain(model))
+@pytest.mark.slow
+def test_the_103_trains_on_three_crops_in_2_gib():
+    """The paper's crops of 224x224 px."""
+    assert temporaries(FCDenseNet103(num_classes=11), 3, 224) <= 2.0 * 2**30
 
 
 @pytest.mark.slow

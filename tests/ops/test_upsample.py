@@ -83,10 +83,10 @@ def run(x, kernel, weight, *functions):
 
 @pytest.mark.slow
 def test_conv_transpose_matches_torch(peer):
-    """Explicit padding, whose 0 is VALID; rows and columns take different places of the grid."""
+    """Explicit padding, and VALID, its 0; rows and columns take different places of the grid."""
     torch = peer("torch")
     x, weight = draw(2, 4, 3, 3), draw(2, 30, 30, 2, seed=2)
-    seen = set()
+    seen, valid = set(), 0
     for i, (one, other) in enumerate(zip(GRID, GRID[::-1], strict=True)):
         size, strides, dilation, output_padding = zip(one, other, strict=True)
         padding = tuple(
@@ -97,22 +97,25 @@ def test_conv_transpose_matches_torch(peer):
         ours = functools.partial(
             conv_transpose, strides=strides, output_padding=output_padding, dilation=dilation
         )
-        forms = [padding]
-        if padding == (0, 0) and all(op < s for op, s in zip(output_padding, strides, strict=True)):
-            forms.append("VALID")
-        a = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
-        b = torch.from_numpy(kernel).permute(3, 2, 0, 1).requires_grad_()
-        out = torch.nn.functional.conv_transpose2d(
-            a, b, None, strides, padding, output_padding, dilation=dilation
-        )
-        seen_by = weight[:, : out.shape[2], : out.shape[3]]
-        (out * torch.from_numpy(seen_by).permute(0, 3, 1, 2)).sum().backward()
-        for got in run(x, kernel, weight, *(functools.partial(ours, padding=p) for p in forms)):
+        forms = {padding: padding}  # Ours and theirs.
+        if all(op < s for op, s in zip(output_padding, strides, strict=True)):
+            forms["VALID"] = 0
+        found = run(x, kernel, weight, *(functools.partial(ours, padding=p) for p in forms))
+        for got, theirs in zip(found, forms.values(), strict=True):
+            a = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+            b = torch.from_numpy(kernel).permute(3, 2, 0, 1).requires_grad_()
+            out = torch.nn.functional.conv_transpose2d(
+                a, b, None, strides, theirs, output_padding, dilation=dilation
+            )
+            seen_by = weight[:, : out.shape[2], : out.shape[3]]
+            (out * torch.from_numpy(seen_by).permute(0, 3, 1, 2)).sum().backward()
             equal(got[0], out.detach().permute(0, 2, 3, 1))
             equal(got[1], a.grad.permute(0, 2, 3, 1))
             equal(got[2], b.grad.permute(2, 3, 1, 0))
-        seen |= set(padding)
-    assert i == 64 and seen == {0, 1, 2}
+        seen, valid = seen | set(padding), valid + len(forms) - 1
+    # Once a kernel size, an output padding of 1 at stride 1 needs the dilation and is none of
+    # VALID; each stands in a pair by its rows and in one by its columns.
+    assert i == 64 and seen == {0, 1, 2} and valid == 65 - 2 * 5
 
 
 @pytest.mark.slow

@@ -12,10 +12,14 @@ import numpy as np
 from flax import linen as nn
 
 STEPS, BATCH, SIDE = 5, 16, 4
-LOSSES = {
+LOSSES = {  # A name of zoo.losses, perhaps with a word behind, and its options.
     "batch_all_triplet": {"margin": 0.3},
+    "batch_all_triplet squared": {"margin": 0.3, "squared": True},
     "batch_hard_triplet": {"margin": 0.3},
+    "batch_hard_triplet squared": {"margin": 0.3, "squared": True},
+    "batch_hard_triplet soft": {"margin": 0.3, "soft": True},
     "batch_semi_hard_triplet": {"margin": 0.3},
+    "batch_semi_hard_triplet squared": {"margin": 0.3, "squared": True},
     "multi_similarity": {},
     "supervised_contrastive": {"temperature": 0.3},
     "contrastive": {"margin": 0.5},
@@ -55,7 +59,7 @@ def train(layout, loss):
     from zoo.train.step import make_train_step
 
     info = Info("test", 5, tuple("abcde"), channels=1, mean=(0.5,), std=(0.25,))
-    task = Embedding(loss=loss, options=LOSSES[loss]).bind(info)
+    task = Embedding(loss=loss.split()[0], options=LOSSES[loss]).bind(info)
     width = {"classes": 1, "triplets": 3}.get(task.kind, 2)
     model = SiameseVerifier(Points()) if task.kind == "verdicts" else Points()
     tx = optax.sgd(0.05, momentum=0.9)

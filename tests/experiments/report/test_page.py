@@ -43,9 +43,11 @@ def test_what_a_user_wrote_is_text_and_no_markup(tmp_path):
     assert all(a["alt"] for tag, a in parsed.elements if tag == "img")
     values_ = {k: v for k, v in values().items() if k in ("title", "command", "tables")}
     values_ |= {"sentence": EVIL, "note": EVIL, "figure": Figure(EVIL, EVIL, DOT, wide=True)}
+    values_["facts"] = [Table("told", [EVIL], [[EVIL]])]
     page.write("compare.html.j2", tmp_path / "compare.html", **values_)
     compared = pages.read(tmp_path / "compare.html")
     assert compared.tables[EVIL] == parsed.tables[EVIL]
+    assert compared.tables["told"] == [[EVIL], [EVIL]]
     assert "script" not in [tag for tag, _ in compared.elements]
 
 
