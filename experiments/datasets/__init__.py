@@ -1,6 +1,6 @@
 """The data sets of these experiments, a file each. Importing any makes all known to TFDS by name.
 
-Each is a `zoo.data.prepare.Builder`. Once one is imported, here or in a module of your own,
+Each is a `_prepared.Builder`. Once one is imported, here or in a module of your own,
 `--set data.name=...`, `zoo.data.open_source` and TFDS itself find it.
 """
 

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from experiments.datasets._files import Pair, read_pair
-from zoo.data.prepare import Builder
+from experiments.datasets._prepared import Builder
 
 
 def png(pixels: np.ndarray) -> io.BytesIO:

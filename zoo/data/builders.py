@@ -1,24 +1,25 @@
 """Finds a data set's TFDS builder by name, prepares it, and reads what its ids mean.
 
-Our own builders prepare without TensorFlow and without a network. Many of TFDS's need one of them:
-what is missing is said before anything is downloaded, as far as it can be known.
+Our own, those with OPTIONS (`experiments.datasets`), prepare without TensorFlow and without a
+network. Many of TFDS's need one: what is missing is said before a download, where it can be known.
 """
 
 import colorsys
+import contextlib
 import importlib.util
 import inspect
+import io
 import socket
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from zoo.data.checks import explained, nearest
 from zoo.data.info import Info
-from zoo.data.prepare import Builder, quiet
 
 # Arguments of a foreign builder that are no option, since TFDS or `open_source` gives them.
 _NOT_OPTIONS = ("self", "args", "kwargs", "data_dir", "file_format", "version")
@@ -32,7 +33,8 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
         cls = tfds.builder_cls(plain)
     except ValueError as error:
         known = tfds.list_builders(with_community_datasets=False)
-        ours = ", ".join(n for n in sorted(_names(Builder)) if n in known) or "one of yours"
+        names = _names(tfds.core.DatasetBuilder)
+        ours = ", ".join(n for n in names if n in known) or "one of yours"
         problem = f"There is no data set {name!r}{nearest(plain, known)}"
         hint = "for a builder elsewhere import its module first (import experiments.datasets)"
         raise ValueError(f"{problem}; give {ours} or any name that TFDS knows; {hint}.") from error
@@ -41,7 +43,7 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
         check_known(f"{plain} has no configuration", config.partition(":")[0], configs)
     for option in options:
         check_known(f"{name} has no option", option, _options(cls))
-    if issubclass(cls, Builder):
+    if hasattr(cls, "OPTIONS"):
         return cls(path=path, **options)
     with explained(f"{name} cannot be opened", "another data.path prepares it anew", ValueError):
         return tfds.builder(name, data_dir=path, file_format="array_record", **options)
@@ -54,7 +56,7 @@ def prepare(builder) -> None:
     """
     if builder.data_path.exists():
         return
-    if isinstance(builder, Builder):
+    if hasattr(builder, "OPTIONS"):
         hint = "the environment variable ZOO_CACHE names the folder of prepared data"
         with explained(f"{builder.name} cannot be prepared", hint, OSError):
             builder.download_and_prepare()
@@ -118,14 +120,23 @@ def check_known(problem: str, word: str, words: Sequence[str]) -> None:
         raise ValueError(f"{problem} {word!r}{nearest(word, words)}; it has {known}.")
 
 
-def _names(cls: type) -> set[str]:
-    """The names of the builders that derive from one, as far as their modules are imported."""
-    return set().union(*({sub.name, *_names(sub)} for sub in cls.__subclasses__()))
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """TFDS prints to stdout, where `--json` writes, and draws bars into files: neither here."""
+    tfds.display_progress_bar(sys.stderr.isatty())
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _names(cls: type) -> list[str]:
+    """The names of our builders that derive from one, as far as their modules are imported."""
+    found = {n for sub in cls.__subclasses__() for n in _names(sub)}
+    return sorted(found | ({cls.name} if hasattr(cls, "OPTIONS") else set()))
 
 
 def _options(cls: type) -> list[str]:
     """The keyword arguments that a builder's classes take, without those that are given anyway."""
-    if issubclass(cls, Builder):
+    if hasattr(cls, "OPTIONS"):
         return list(cls.OPTIONS)
     inits = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
     names = [name for init in inits for name in inspect.signature(init).parameters]

@@ -108,12 +108,12 @@ def open_source(
 ) -> Source:
     """Opens one split of a data set, preparing it first where that has not been done.
 
-    `name` is that of a `Builder` whose module is imported, or any TFDS name ("voc/2012"); `split` a
-    split's name, or TFDS's slice of one ("train[:80%]"). `path` is for our builders the source's
-    folder, for others TFDS's `data_dir`, where prepared data sets lie (TFDS_DATA_DIR or
-    ~/tensorflow_datasets by default). The other arguments are as the fields of
-    `zoo.data.config.Data`. Raises ValueError for an unknown name, split, option or feature, a
-    source that is missing or faulty, and a data set that cannot be prepared here.
+    `name` is that of a builder of ours whose module is imported, or any TFDS name ("voc/2012");
+    `split` a split's name, or TFDS's slice of one ("train[:80%]"). `path` is for our builders the
+    source's folder, for others TFDS's `data_dir`, where prepared data sets lie (TFDS_DATA_DIR or
+    ~/tensorflow_datasets by default). The other arguments are as the fields of `Data`. Raises
+    ValueError for an unknown name, split, option or feature, a source that is missing or faulty,
+    and a data set that cannot be prepared here.
     """
     builder = open_builder(name, path=path, options=options)
     info = read_info(builder, image=image, label=label, num_classes=num_classes)

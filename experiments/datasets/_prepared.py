@@ -6,21 +6,21 @@ One process prepares while others wait for its lock, TFDS writes beside the plac
 end, and what a killed process left is swept away by the next.
 """
 
-import contextlib
 import fcntl
 import functools
 import hashlib
 import inspect
-import io
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+
+from zoo.data.builders import quiet
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -124,11 +124,3 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             except BaseException:
                 shutil.rmtree(self._place, ignore_errors=True)
                 raise
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """TFDS prints to stdout, where `--json` writes, and draws bars into files: neither here."""
-    tfds.display_progress_bar(sys.stderr.isatty())
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
