@@ -11,9 +11,8 @@ import zoo
 
 
 def parser(more: Sequence[str]) -> argparse.ArgumentParser:
-    further = f"further commands, each with its own --help: {', '.join(more)}" if more else None
-    words = {"description": "Uses a trained model.", "epilog": further}
-    p = argparse.ArgumentParser("python -m zoo", **words)
+    others = f"further commands, each with its own --help: {', '.join(more)}" if more else None
+    p = argparse.ArgumentParser("python -m zoo", description="Uses a trained model.", epilog=others)
     p.add_argument("--version", action="version", version=zoo.__version__)
     commands = p.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

@@ -50,6 +50,25 @@ def huge_png(side):
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def pages(count):
+    """A TIFF of so many pages, all of the same black pixel."""
+    # Each with its width, height, bits, photometry, the pixel's place, rows and bytes.
+    tags = [(256, 1), (257, 1), (258, 8), (262, 1), (273, 8), (278, 1), (279, 1)]
+    table = struct.pack("<H", len(tags))
+    table += b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    size = len(table) + 4
+    links = [*(10 + size * n for n in range(1, count)), 0]
+    return struct.pack("<2sHIH", b"II", 42, 10, 0) + b"".join(
+        table + struct.pack("<I", link) for link in links
+    )
+
+
+def animated():
+    file, frames = io.BytesIO(), [Image.new("L", (8, 8), level) for level in (0, 255)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
 def test_segments_as_the_model_does(run, url):
     data = png()
     answer = post(f"{url}/api/segment", picture=("a.png", data))
@@ -88,8 +107,11 @@ def test_a_picture_is_turned_as_its_exif_says(run, url):
         ("a.png", huge_png(20_000), 413, "a.png has more than 33554432 pixels"),
         ("a.png", huge_png(6_000), 413, "a.png has more than 33554432 pixels"),
         ("a.png", b"0" * 2**25, 413, "A request holds at most 33554432 bytes"),
+        ("a.tiff", pages(2), 422, "a.tiff holds several pages or frames"),
+        ("a.tiff", pages(30_000), 422, "a.tiff holds several pages or frames"),
+        ("a.gif", animated(), 422, "a.gif holds several pages or frames"),
     ],
-    ids=["1 byte", "empty", "text", "cut", "eps", "20000", "6000", "bytes"],
+    ids=["1 byte", "empty", "text", "cut", "eps", "20000", "6000", "bytes", "pages", "many", "gif"],
 )
 def test_bad_pictures_are_refused(url, name, data, status, words):
     began = time.perf_counter()
