@@ -29,7 +29,7 @@ from PIL import Image
 from pydantic import create_model
 from starlette.exceptions import HTTPException as AnyHTTPException  # A missing route's, too.
 
-from experiments.search import read_gallery
+from experiments.search import nearest, read_gallery
 from zoo.data.images import File, ids_image, read_image
 from zoo.data.info import Info
 from zoo.infer.embed import embed
@@ -136,22 +136,31 @@ def application(
 
         return api
 
-    def verdicts(x: np.ndarray, y: np.ndarray) -> list[dict]:
-        distances = pair_distances(run.model, run.variables, x, y).tolist()
-        return [{"distance": d, "same": d <= known["threshold"], **known} for d in distances]
+    def verdict(distance: float) -> dict:
+        return {"distance": distance, "same": distance <= known["threshold"], **known}
 
     @api.post("/api/verify", response_model=Verdict)
     async def verify(a: UploadFile, b: UploadFile):
-        return await answers.ask(lambda x, y: verdicts(x[None], y[None])[0], a, b)
+        """Whether two pictures show the same, by a threshold of their distance.
+
+        It is Euclidean, or minus the logit where the model judges pairs.
+        """
+
+        def judged(x: np.ndarray, y: np.ndarray) -> dict:
+            return verdict(float(pair_distances(run.model, run.variables, x[None], y[None])[0]))
+
+        return await answers.ask(judged, a, b)
 
     @api.post("/api/search", response_model=list[Neighbour])
     async def search(picture: UploadFile, k: int = Query(12, ge=1, le=100)):
-        def nearest(x: np.ndarray) -> list[dict]:
-            found = verdicts(np.broadcast_to(x, points.shape), points)
-            ranked = sorted(range(len(paths)), key=lambda n: found[n]["distance"])[:k]
-            return [{"index": n, "path": paths[n], **found[n]} for n in ranked]
+        """The gallery's k nearest pictures, nearest first, by the distance of /api/verify."""
 
-        return await answers.ask(nearest, picture)
+        def found(x: np.ndarray) -> list[dict]:
+            rows, distances = (them.tolist() for them in nearest(run, points, x, k))
+            pairs = zip(rows, distances, strict=True)
+            return [{"index": n, "path": paths[n], **verdict(d)} for n, d in pairs]
+
+        return await answers.ask(found, picture)
 
     @api.get("/api/gallery/{index}", response_class=FileResponse)
     async def show(index: int):

@@ -68,12 +68,16 @@ def test_bad_input_is_one_line(place, tmp_path, capsys):
     (tmp_path / "no.npz").write_bytes(b"no")
     np.savez(tmp_path / "old.npz", paths=["a"], embeddings=np.zeros((1, 5)))
     with np.load(place / "all.npz") as file:
-        gone = {**file, "model": ["/no/where", file["model"][1]]}
-    np.savez(tmp_path / "gone.npz", **gone)
+        whole = dict(file)
+    np.savez(tmp_path / "gone.npz", **{**whole, "model": ["/no/where", whole["model"][1]]})
+    np.savez(tmp_path / "nan.npz", **{**whole, "embeddings": whole["embeddings"] * np.nan})
+    np.savez(tmp_path / "short.npz", **{**whole, "paths": whole["paths"][:2]})
     for words, gallery, image, *more in (
         ("no gallery that can be read", tmp_path / "no.npz", "b.png"),
         ("no gallery that can be read", tmp_path / "old.npz", "b.png"),
         ("no gallery that can be read", tmp_path / "none.npz", "b.png"),
+        ("8 paths and embeddings (8, 5) that are no points", tmp_path / "nan.npz", "b.png"),
+        ("2 paths and embeddings (8, 5) that are no points", tmp_path / "short.npz", "b.png"),
         ("/no/where is no workdir", tmp_path / "gone.npz", "b.png"),
         ("was embedded by another model", place / "all.npz", "b.png", "--step=latest"),
         ("is not a file", place / "all.npz", "z.png"),

@@ -15,11 +15,13 @@ import pytest
 import requests
 from PIL import Image
 
+import experiments.search
 from experiments.serve import main
 from experiments.serve import server as served
 from serving import RNG, by_hand, embedded, ids_of, png, post, running
-from zoo.data.images import write_rgb
-from zoo.infer import embed_files, load_run, predict, verify
+from zoo.data.images import read_image, write_rgb
+from zoo.infer import embed, embed_files, load_run, predict, verify
+from zoo.models import SiameseVerifier
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -228,6 +230,39 @@ def test_search_finds_the_nearest(encoder):
         for missing in (6, -1):
             answer = requests.get(f"{url}/api/gallery/{missing}", timeout=9)
             assert answer.status_code == 404 and "no picture" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("judge", [False, True])
+def test_search_is_that_of_the_command_line(tmp_path, monkeypatch, judge):
+    """In blocks, as of a large gallery, by the distance that `verify` tells."""
+    monkeypatch.setattr(experiments.search, "BLOCK", 3)
+    model = SiameseVerifier(embedded.ENCODER, compare="absolute") if judge else None
+    _, variables = embedded.write(tmp_path / "run", judge=judge, model=model)
+    run = load_run(tmp_path / "run")
+    (tmp_path / "in").mkdir()
+    for n in range(8):
+        (tmp_path / "in" / f"{n}.png").write_bytes(png((8, 8), "L"))
+    (tmp_path / "in" / "9.png").write_bytes((tmp_path / "in" / "2.png").read_bytes())
+    asked = tmp_path / "asked.png"
+    asked.write_bytes(png((8, 8), "L"))
+    paths, points = embed_files(run, [tmp_path / "in"], tmp_path / "gallery.npz")
+    x = embed(run.model, run.variables, [read_image(asked, 1)], preprocess=run.preprocess)
+    apart = np.abs(points.astype(np.float64) - x)
+    want = np.sqrt(np.square(apart).sum(1))
+    if judge:
+        head = {key: np.asarray(v, np.float64) for key, v in variables["params"]["head"].items()}
+        euclidean, want = want, -(apart @ head["kernel"] + head["bias"])[:, 0]
+        assert (np.argsort(euclidean) != np.argsort(want)).any()
+    order = np.argsort(want, kind="stable")
+    told = experiments.search.search(run, tmp_path / "gallery.npz", asked, k=99)
+    assert [f["path"] for f in told] == [str(paths[n]) for n in order]
+    np.testing.assert_allclose([f["distance"] for f in told], want[order], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(told[4]["distance"], verify(run, asked, told[4]["path"])["distance"],
+                               rtol=1e-4)  # fmt: skip
+    with running(run, tmp_path / "gallery.npz") as url:
+        found = post(f"{url}/api/search?k=99", picture=asked.read_bytes()).json()
+    assert [f["index"] for f in found] == order.tolist()
+    assert [{key: f[key] for key in ("path", "distance")} for f in found] == told
 
 
 def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
