@@ -154,6 +154,9 @@ def application(
     @api.post("/api/search", response_model=list[Neighbour])
     async def search(picture: UploadFile, k: int = Query(12, ge=1, le=100)):
         """The gallery's k nearest pictures, nearest first, by the distance of /api/verify."""
+        if gallery is None:
+            hint = "give it a FILE.npz that python -m zoo embed wrote"
+            raise HTTPException(404, f"This server was started without --gallery; {hint}.")
 
         def found(x: np.ndarray) -> list[dict]:
             rows, distances = (them.tolist() for them in nearest(run, points, x, k))

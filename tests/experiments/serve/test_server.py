@@ -265,6 +265,13 @@ def test_search_is_that_of_the_command_line(tmp_path, monkeypatch, judge):
     assert [{key: f[key] for key in ("path", "distance")} for f in found] == told
 
 
+def test_a_search_without_a_gallery_is_refused(encoder):
+    with running(encoder[0]) as url:
+        answer = post(f"{url}/api/search", picture=png((8, 8), "L"))
+        assert answer.status_code == 404 and list(answer.json()) == ["error"]
+        assert answer.json()["error"].startswith("This server was started without --gallery; give ")
+
+
 def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
     other = tmp_path / "other.npz"
     with np.load(encoder[1]) as arrays:
