@@ -42,6 +42,8 @@ from zoo.train.segmentation import Segmentation
 
 MAX_BYTES, MAX_PIXELS = 2**25, 2**25  # Of a request; of a picture, 100 MB when decoded.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # By content; others can start programs.
+# Of a gallery's picture: other pages may not show it, and it is no other gallery's of this number.
+OWN = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
 WAITING = 64  # Requests; further ones are refused.
 BATCH, PATIENCE = 4, 0.004  # Requests at a time, and seconds that the first waits for others.
 
@@ -166,10 +168,16 @@ def application(
         return await answers.ask(found, picture)
 
     @api.get("/api/gallery/{index}", response_class=FileResponse)
-    async def show(index: int):
-        if not (0 <= index < len(paths) and os.path.isfile(paths[index])):
-            raise HTTPException(404, f"The gallery has no picture {index}, or its file is gone.")
-        return paths[index]
+    def show(index: int):
+        if not 0 <= index < len(paths):
+            raise HTTPException(404, f"The gallery has no picture {index}.")
+        path = paths[index]
+        if not os.path.isfile(path):
+            raise HTTPException(404, f"{path} is gone; embed the gallery's pictures anew.")
+        # An edited gallery may name any file, and a name may lie of what is inside.
+        with contextlib.suppress(Exception), Image.open(path, formats=FORMATS) as header:
+            return FileResponse(path, media_type=header.get_format_mimetype(), headers=OWN)
+        raise HTTPException(404, f"{path} is none of {', '.join(FORMATS)} inside.")
 
     return api
 

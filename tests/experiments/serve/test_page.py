@@ -122,6 +122,7 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
         grey = np.random.default_rng(n).integers(0, 256, (8, 8), np.uint8)
         Image.fromarray(grey).save(tmp_path / "pictures" / f"glyph_{n}.png")
     files, _ = embed_files(run, [tmp_path / "pictures"], tmp_path / "gallery.npz")
+    files[8].unlink()
     with running(run, tmp_path / "gallery.npz") as url:
         for width, scheme in ((1280, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
@@ -142,6 +143,10 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
             page.locator(".near img").first.scroll_into_view_if_needed()
             playwright.expect(page.locator(".near img").first).to_have_js_property(
                 "naturalWidth", 8
+            )
+            gone = page.locator(".near li", has_text="glyph_8.png").locator(".bad")
+            playwright.expect(gone).to_have_text(
+                f"{files[8]} is gone; embed the gallery's pictures anew."
             )
             keep(page, f"embed_{width}_{scheme}")
             assert fits(page) and not page.faults

@@ -1,6 +1,7 @@
 """The server as a script or a browser meets it: over a socket, by another library's client."""
 
 import io
+import os
 import pathlib
 import signal
 import socket
@@ -270,6 +271,31 @@ def test_a_search_without_a_gallery_is_refused(encoder):
         answer = post(f"{url}/api/search", picture=png((8, 8), "L"))
         assert answer.status_code == 404 and list(answer.json()) == ["error"]
         assert answer.json()["error"].startswith("This server was started without --gallery; give ")
+
+
+def test_of_a_gallery_only_pictures_are_shown(encoder, tmp_path):
+    """As what they are inside, whatever their names; an edited file may name any other."""
+    picture, named = encoder[2][0], tmp_path / "script.html"
+    named.write_bytes(picture.read_bytes())
+    (tmp_path / "secret.png").write_text("no picture")
+    os.mkfifo(tmp_path / "endless.png")
+    names = [picture, named, tmp_path / "secret.png", tmp_path / "gone.png", tmp_path,
+             tmp_path / "endless.png"]  # fmt: skip
+    with np.load(encoder[1]) as arrays:
+        np.savez(tmp_path / "edited.npz", **{**arrays, "paths": list(map(str, names))})
+    with running(encoder[0], tmp_path / "edited.npz") as url:
+        shown = [requests.get(f"{url}/api/gallery/{n}", timeout=9) for n in range(len(names))]
+    assert [answer.status_code for answer in shown] == [200, 200, 404, 404, 404, 404]
+    for answer in shown[:2]:
+        assert answer.content == picture.read_bytes()
+        assert answer.headers["Content-Type"] == "image/png"
+        # No page of another origin may embed it, nor this one show it for another gallery's.
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "no-cache"
+    told = [answer.json()["error"] for answer in shown[2:]]
+    assert told[0] == f"{names[2]} is none of PNG, JPEG, WEBP, BMP, GIF, TIFF inside."
+    for name, words in zip(names[3:], told[1:], strict=True):
+        assert words == f"{name} is gone; embed the gallery's pictures anew."
 
 
 def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
