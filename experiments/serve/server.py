@@ -163,7 +163,7 @@ def application(
         def found(x: np.ndarray) -> list[dict]:
             rows, distances = (them.tolist() for them in nearest(run, points, x, k))
             pairs = zip(rows, distances, strict=True)
-            return [{"index": n, "path": paths[n], **verdict(d)} for n, d in pairs]
+            return [{"index": n, "path": printable(paths[n]), **verdict(d)} for n, d in pairs]
 
         return await answers.ask(found, picture)
 
@@ -171,15 +171,20 @@ def application(
     def show(index: int):
         if not 0 <= index < len(paths):
             raise HTTPException(404, f"The gallery has no picture {index}.")
-        path = paths[index]
+        path, told = paths[index], printable(paths[index])
         if not os.path.isfile(path):
-            raise HTTPException(404, f"{path} is gone; embed the gallery's pictures anew.")
+            raise HTTPException(404, f"{told} is gone; embed the gallery's pictures anew.")
         # An edited gallery may name any file, and a name may lie of what is inside.
         with contextlib.suppress(Exception), Image.open(path, formats=FORMATS) as header:
             return FileResponse(path, media_type=header.get_format_mimetype(), headers=OWN)
-        raise HTTPException(404, f"{path} is none of {', '.join(FORMATS)} inside.")
+        raise HTTPException(404, f"{told} is none of {', '.join(FORMATS)} inside.")
 
     return api
+
+
+def printable(path: str) -> str:
+    """A path as JSON takes it: what is no UTF-8 is escaped."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 async def refuse(_: Request, error: Exception) -> JSONResponse:

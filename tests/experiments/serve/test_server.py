@@ -298,6 +298,20 @@ def test_of_a_gallery_only_pictures_are_shown(encoder, tmp_path):
         assert words == f"{name} is gone; embed the gallery's pictures anew."
 
 
+def test_a_gallery_of_names_that_are_no_utf_8(encoder, tmp_path):
+    name = tmp_path / os.fsdecode(b"caf\xe9.png")
+    name.write_bytes(encoder[2][0].read_bytes())
+    embed_files(encoder[0], [name], tmp_path / "gallery.npz")
+    with running(encoder[0], tmp_path / "gallery.npz") as url:
+        (found,) = post(f"{url}/api/search", picture=name.read_bytes()).json()
+        assert found["path"] == str(tmp_path / "caf\\udce9.png") and found["distance"] == 0
+        shown = requests.get(f"{url}/api/gallery/0", timeout=9)
+        assert shown.content == name.read_bytes()
+        name.unlink()
+        gone = requests.get(f"{url}/api/gallery/0", timeout=9)
+        assert gone.status_code == 404 and "caf\\udce9.png is gone" in gone.json()["error"]
+
+
 def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
     other = tmp_path / "other.npz"
     with np.load(encoder[1]) as arrays:
