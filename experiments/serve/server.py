@@ -12,6 +12,7 @@ import itertools
 import os
 import pathlib
 import queue
+import re
 import socket
 import threading
 import time
@@ -86,7 +87,8 @@ def application(
 ) -> FastAPI:
     """The page and the API, for those who ask for one of `hosts`; None: by any name.
 
-    Raises ValueError where a run has no threshold, or the gallery is not of its embeddings.
+    A page in a browser must be of such a host, too; with None, of the one that it asks. Raises
+    ValueError where a run has no threshold, or the gallery is not of its embeddings.
     """
     segments, answers = isinstance(run.experiment.task, Segmentation), Answers(run)
     known, paths, points = {} if segments else threshold(run), [], np.zeros((0, 0))
@@ -109,10 +111,15 @@ def application(
 
     @api.middleware("http")
     async def limit(request: Request, call_next):
-        # Else a page of the net whose name is made to mean this machine could use all there is.
-        asked = request.headers.get("host", "").lower()
-        if hosts is not None and hosts.isdisjoint((asked, asked.rpartition(":")[0])):
-            problem = f"This server answers to {', '.join(sorted(hosts))} alone, see --host."
+        # Else a page of the net could use all, by a name that is made to mean this machine,
+        # or make it work, by a form or a script: of these a browser tells the page's Origin.
+        asked = request.headers.get("host", "")
+        told = asked, request.headers.get("origin", asked).rpartition("//")[2]
+        host, page = (re.sub(r":\d*$", "", name.lower()) for name in told)
+        allowed = hosts or {host}
+        if strange := {host, page} - allowed:
+            alone = f"This server answers to {', '.join(sorted(allowed))} alone"
+            problem = f"{alone}, not to {min(strange)}; see --host."
             return await refuse(request, HTTPException(403, problem))
         # The header, which uvicorn holds the body to, tells before anything is read.
         length = int(request.headers.get("content-length", 0))

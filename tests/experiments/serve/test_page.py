@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.serve import server as served
 from serving import embedded, running, trained
 from zoo.data.images import read_mask, write_rgb
 from zoo.infer import embed_files, load_run, predict
@@ -79,7 +80,7 @@ def test_a_dropped_picture_gets_its_overlay(playwright, browser, tmp_path):
     rgb = scene(tmp_path / "scene.png")
     (tmp_path / "text.jpg").write_text("no picture")
     want = predict(run.model, run.variables, rgb, preprocess=run.preprocess)
-    with running(run) as url:
+    with running(run, None, served.names("127.0.0.1")) as url:
         for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
             keep(page, f"empty_{width}_{scheme}")

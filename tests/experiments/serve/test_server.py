@@ -157,6 +157,30 @@ def test_a_host_by_another_name_is_refused(run):
         assert answer.json()["error"].startswith("This server answers to 127.0.0.1, [::1], local")
 
 
+@pytest.mark.parametrize("hosts", [{"localhost", "127.0.0.1", "[::1]"}, None])
+def test_a_page_of_the_net_is_refused(run, hosts):
+    """A form or a script of any page may post here; its browser tells whose it is."""
+    with running(run, None, hosts) as at:
+        own = at.partition("//")[2]
+        for origin, host, status in (
+            (at, own, 200),
+            ("http://LocalHost:1", "localhost:1", 200),
+            ("http://[::1]", "[::1]:80", 200),  # By a proxy.
+            ("https://evil.example", own, 403),
+            ("http://127.0.0.1.evil.example", own, 403),
+            ("http://evil.example:8000", "localhost", 403),
+            ("null", own, 403),  # Of a file, or of a frame without rights.
+            ("null", "localhost", 403),
+        ):
+            headers = {"Origin": origin, "Host": host}
+            files = {"picture": ("a.png", png())}
+            answer = requests.post(f"{at}/api/segment", files=files, headers=headers, timeout=60)
+            assert answer.status_code == status, (origin, answer.text)
+            if status == 403:
+                name = origin.removesuffix(":8000").rpartition("/")[2]
+                assert f" alone, not to {name}; see --host." in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("host", "names"),
     [
