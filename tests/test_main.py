@@ -107,6 +107,15 @@ def test_a_folder_stands_for_its_pictures(workdir, pictures, tmp_path, capsys):
     assert "none holds no pictures" in line
 
 
+def test_a_name_that_is_no_utf_8_is_told_escaped(workdir, pictures, tmp_path, capsys):
+    (pictures / "a.png").rename(pictures / os.fsdecode(b"caf\xe9.png"))
+    assert run("predict", workdir, pictures, "--out", tmp_path / "out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.partition(" -> ")[0] for line in lines[:3]]
+    assert told == [str(pictures / name) for name in ("b.png", "c.tiff", "caf\\udce9.png")]
+    assert os.fsdecode(b"caf\xe9_overlay.png") in os.listdir(tmp_path / "out")
+
+
 def test_bad_input_is_one_line(workdir, pictures, tmp_path, capsys):
     out, good = tmp_path / "out", pictures / "a.png"
     assert "missing.png is not a file" in refused(

@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Installed packages may add commands: entry points of "zoo.commands", functions as this one.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # A file's name may be no UTF-8.
+        sys.stdout.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
     more = {p.name: p for p in importlib.metadata.entry_points(group="zoo.commands")}
     if argv and argv[0] in more:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 
@@ -62,6 +63,18 @@ def test_the_command_finds_the_model_by_itself(place, tmp_path, capsys):
     export(load_run(place / "run"), tmp_path / "m.safetensors", format="safetensors")
     assert main([*command, "--workdir", str(tmp_path / "m.safetensors")]) == 0
     capsys.readouterr()
+
+
+def test_names_that_are_no_utf_8(place, tmp_path, capsys):
+    """Escaped in lines, as they are in JSON."""
+    name = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(place / "in" / "a.png", name)
+    embed_files(load_run(place / "run"), [name], tmp_path / "all.npz")
+    command = ["search", str(tmp_path / "all.npz"), str(name)]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"0  {tmp_path}/caf\\udce9.png\n"
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"path": str(name), "distance": 0.0}]
 
 
 def test_bad_input_is_one_line(place, tmp_path, capsys):

@@ -126,9 +126,7 @@ class Preprocess:
         if image.ndim != 3 or image.shape[-1] != self.channels:
             wanted = f"a picture [h, w, {self.channels}], as of read_image"
             raise ValueError(f"Preprocess needs {wanted}; got {image.shape}.")
-        image = image.astype(np.float32)
-        if self.size is not None:
-            image = resize_image(image, self.size)
+        image = resize_image(image.astype(np.float32), self.size or image.shape[:2])
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return (image / np.float32(255) - mean) / std
 
