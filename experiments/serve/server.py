@@ -42,6 +42,7 @@ from zoo.train.embedding import Embedding, pair_distances
 from zoo.train.segmentation import Segmentation
 
 MAX_BYTES, MAX_PIXELS = 2**25, 2**25  # Of a request; of a picture, 100 MB when decoded.
+MAX_SCANS = 1000  # Of a JPEG; each takes 50 bytes and a pass over all pixels. libjpeg writes 10.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # By content; others can start programs.
 # Of a gallery's picture: other pages may not show it, and it is no other gallery's of this number.
 OWN = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
@@ -213,6 +214,10 @@ def read(upload: UploadFile, channels: int) -> np.ndarray:
         with Image.open(file, formats=FORMATS) as header:
             if header.width * header.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if header.format in ("JPEG", "MPO"):
+                file.seek(0)
+                if file.read().count(b"\xff\xda") > MAX_SCANS:
+                    raise ValueError(f"{name} has more than {MAX_SCANS} scans; save it anew.")
         return read_image(file, channels)
     except Image.DecompressionBombError as error:
         raise HTTPException(413, f"{name} has more than {MAX_PIXELS} pixels.") from error

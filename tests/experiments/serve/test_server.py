@@ -72,6 +72,15 @@ def animated():
     return file.getvalue()
 
 
+def scans(count):
+    """A JPEG with so many more scans, each of a few bytes and a pass over all pixels."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + count * last + data[-2:]
+
+
 def test_segments_as_the_model_does(run, url):
     data = png()
     answer = post(f"{url}/api/segment", picture=("a.png", data))
@@ -113,8 +122,9 @@ def test_a_picture_is_turned_as_its_exif_says(run, url):
         ("a.tiff", pages(2), 422, "a.tiff holds several pages or frames"),
         ("a.tiff", pages(30_000), 422, "a.tiff holds several pages or frames"),
         ("a.gif", animated(), 422, "a.gif holds several pages or frames"),
+        ("a.jpg", scans(5000), 422, "a.jpg has more than 1000 scans"),
     ],
-    ids=["1 byte", "empty", "text", "cut", "eps", "20000", "6000", "bytes", "pages", "many", "gif"],
+    ids="1_byte empty text cut eps 20000 6000 bytes pages many gif scans".split(),
 )
 def test_bad_pictures_are_refused(url, name, data, status, words):
     began = time.perf_counter()
@@ -122,7 +132,8 @@ def test_bad_pictures_are_refused(url, name, data, status, words):
     assert answer.status_code == status
     assert list(answer.json()) == ["error"] and answer.json()["error"].startswith(words)
     assert time.perf_counter() - began < 5  # 20,000 x 20,000 px take longer to decode.
-    ids_of(post(f"{url}/api/segment", picture=("a.png", png())))
+    for good in (png(), scans(20)):
+        ids_of(post(f"{url}/api/segment", picture=("a.png", good)))
 
 
 def test_other_refusals_are_json_too(url):
