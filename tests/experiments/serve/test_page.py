@@ -121,9 +121,10 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
     (tmp_path / "pictures").mkdir()
     for n in range(9):
         grey = np.random.default_rng(n).integers(0, 256, (8, 8), np.uint8)
-        Image.fromarray(grey).save(tmp_path / "pictures" / f"glyph_{n}.png")
+        name = f"glyph_{n}.png" if n != 7 else "glyph_<i>7\\.png"  # No markup, and no folder.
+        Image.fromarray(grey).save(tmp_path / "pictures" / name)
     files, _ = embed_files(run, [tmp_path / "pictures"], tmp_path / "gallery.npz")
-    files[8].unlink()
+    files[7].unlink()
     with running(run, tmp_path / "gallery.npz") as url:
         for width, scheme in ((1280, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
@@ -145,9 +146,11 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
             playwright.expect(page.locator(".near img").first).to_have_js_property(
                 "naturalWidth", 8
             )
+            told = page.locator(".near li").all_inner_texts()
+            assert sum("\nglyph_<i>7\\.png\n" in f"\n{text}" for text in told) == 1
             gone = page.locator(".near li", has_text="glyph_8.png").locator(".bad")
             playwright.expect(gone).to_have_text(
-                f"{files[8]} is gone; embed the gallery's pictures anew."
+                f"{files[7]} is gone; embed the gallery's pictures anew."
             )
             keep(page, f"embed_{width}_{scheme}")
             assert fits(page) and not page.faults
