@@ -5,9 +5,7 @@ that came within a few ms together. Every refusal is `{"error": ...}`, and the s
 """
 
 import asyncio
-import base64
 import contextlib
-import io
 import itertools
 import os
 import pathlib
@@ -31,8 +29,8 @@ from pydantic import create_model
 from starlette.exceptions import HTTPException as AnyHTTPException  # A missing route's, too.
 
 from experiments.search import nearest, read_gallery
-from zoo.data.images import File, ids_image, read_image
-from zoo.data.info import Info
+from experiments.serve.pictures import FORMATS, read, segmented
+from zoo.data.images import File
 from zoo.infer.embed import embed
 from zoo.infer.load import Trained, fingerprint
 from zoo.infer.predict import predict
@@ -41,10 +39,8 @@ from zoo.infer.verify import threshold
 from zoo.train.embedding import Embedding, pair_distances
 from zoo.train.segmentation import Segmentation
 
-MAX_BYTES, MAX_PIXELS = 2**25, 2**25  # Of a request; of a picture, 100 MB when decoded.
-MAX_SCANS = 1000  # Of a JPEG; each takes 50 bytes and a pass over all pixels. libjpeg writes 10.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # By content; others can start programs.
-# Of a gallery's picture: other pages may not show it, and it is no other gallery's of this number.
+MAX_BYTES = 2**25  # Of a request.
+# Of a gallery's picture: no other site shows it, and no cache gives it for a later gallery's.
 OWN = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
 WAITING = 64  # Requests; further ones are refused.
 BATCH, PATIENCE = 4, 0.004  # Requests at a time, and seconds that the first waits for others.
@@ -205,38 +201,6 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
     else:
         status, told = 500, "The server failed; its terminal says why."
     return JSONResponse({"error": told}, status, headers)
-
-
-def read(upload: UploadFile, channels: int) -> np.ndarray:
-    """As `read_image`; raises HTTPException with the status that fits."""
-    name, file = upload.filename, upload.file
-    try:
-        with Image.open(file, formats=FORMATS) as header:
-            if header.width * header.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            if header.format in ("JPEG", "MPO"):
-                file.seek(0)
-                if file.read().count(b"\xff\xda") > MAX_SCANS:
-                    raise ValueError(f"{name} has more than {MAX_SCANS} scans; save it anew.")
-        return read_image(file, channels)
-    except Image.DecompressionBombError as error:
-        raise HTTPException(413, f"{name} has more than {MAX_PIXELS} pixels.") from error
-    except ValueError as error:
-        raise HTTPException(422, str(error).replace(str(file), name)) from error
-    except Exception as error:
-        raise HTTPException(415, f"{name} is none of {', '.join(FORMATS)} inside.") from error
-
-
-def segmented(ids: np.ndarray, info: Info) -> dict:
-    """[h, w] class ids as the API gives them."""
-    file, shares = io.BytesIO(), np.bincount(ids.ravel(), minlength=info.num_classes) / ids.size
-    ids_image(ids, info.colours, info.ignore_label).save(file, "PNG")
-    rows = zip(info.class_names, info.colours, shares.tolist(), strict=True)
-    classes = [
-        {"id": n, "name": name, "colour": f"#{bytes(colour).hex()}", "share": share}
-        for n, (name, colour, share) in enumerate(rows)
-    ]
-    return {"classes": classes, "ids_png": base64.b64encode(file.getvalue()).decode()}
 
 
 class Answers:
