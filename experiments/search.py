@@ -12,7 +12,7 @@ from zoo.data.checks import explained
 from zoo.data.images import File, read_image
 from zoo.infer import Trained, embed, load_run, set_up_process
 from zoo.infer.load import fingerprint
-from zoo.metrics import neighbours
+from zoo.train.embedding import pair_distances
 
 BLOCK = 2**16  # Pictures compared at a time, in float64.
 
@@ -24,15 +24,17 @@ def read_gallery(gallery: File) -> tuple[np.ndarray, np.ndarray, str, str]:
     """
     hint = "write it by python -m zoo embed WORKDIR PICTURES --out FILE.npz"
     with explained(f"{gallery} is no gallery that can be read", hint), np.load(gallery) as file:
-        workdir, mark = file["model"].tolist()
-        return file["paths"], file["embeddings"], workdir, mark
+        paths, points, (workdir, mark) = file["paths"], file["embeddings"], file["model"].tolist()
+        if not (points.ndim == 2 and len(points) == len(paths) > 0 and np.isfinite(points).all()):
+            raise ValueError(f"{len(paths)} paths and embeddings {points.shape} that are no points")
+        return paths, points, workdir, mark
 
 
 def search(run: Trained, gallery: File, image: File, *, k: int = 5) -> list[dict[str, Any]]:
     """The k nearest pictures of a gallery, or all where it has fewer: `path` and `distance`.
 
-    Exact: Euclidean in float64, nearest first, of equally near ones the first in the gallery.
-    Raises ValueError for an unreadable picture or gallery, one of another model, and k below 1.
+    As `nearest` finds them. Raises ValueError for an unreadable picture or gallery, one of another
+    model, and k below 1.
     """
     paths, points, _, mark = read_gallery(gallery)
     if mark != fingerprint(run):
@@ -40,17 +42,29 @@ def search(run: Trained, gallery: File, image: File, *, k: int = 5) -> list[dict
         raise ValueError(f"{problem}; embed its pictures again, or name its model by --workdir.")
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}.")
-    query = embed(run.model, run.variables, [read_image(image, run.info.channels)],
-                  preprocess=run.preprocess)  # fmt: skip
-    rows, distances = np.zeros(0, np.int64), np.zeros(0)
-    for start in range(0, len(points), BLOCK):
-        block = points[start : start + BLOCK]
-        near, apart = neighbours(query, min(k, len(block)), gallery=block)
-        rows, distances = np.append(rows, start + near[0]), np.append(distances, apart[0])
-        best = np.argsort(distances, kind="stable")[:k]
-        rows, distances = rows[best], distances[best]
-    found = zip(rows, distances, strict=True)
+    images = [read_image(image, run.info.channels)]
+    query = embed(run.model, run.variables, images, preprocess=run.preprocess)[0]
+    found = zip(*nearest(run, points, query, k), strict=True)
     return [{"path": str(paths[row]), "distance": float(d)} for row, d in found]
+
+
+def nearest(
+    run: Trained, points: np.ndarray, query: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and distances [k] of the points [n, d] nearest to a query [d], nearest first.
+
+    The distance is that of `zoo.verify`: Euclidean, here in float64, or minus the logit where the
+    model judges pairs, by which alone its threshold means something. No point is left out; of
+    equally near ones the first comes first.
+    """
+    distances = []
+    for start in range(0, len(points), BLOCK):
+        block = points[start : start + BLOCK].astype(np.float64)
+        queries = np.broadcast_to(query, block.shape)
+        distances.append(pair_distances(run.model, run.variables, queries, block))
+    distances = np.concatenate(distances)
+    rows = np.argsort(distances, kind="stable")[:k]
+    return rows, distances[rows]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(
         prog="python -m zoo search",
         description="GALLERY.npz is what `embed` wrote; the model is the one that wrote it, looked "
-        "for where it then was unless --workdir says where it is now.",
+        "for where it then was unless --workdir says where it is now. Each line is a distance, as "
+        "`verify` tells it (Euclidean; minus the logit where the model judges pairs), and a path.",
     )
     p.add_argument("gallery", type=pathlib.Path, metavar="GALLERY.npz")
     p.add_argument("image", type=pathlib.Path, metavar="IMAGE")

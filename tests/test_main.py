@@ -15,9 +15,16 @@ from zoo.__main__ import main
 from zoo.data.images import overlay, read_image, read_mask, write_rgb
 
 ROOT = pathlib.Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("trained", ROOT / "tests" / "infer" / "trained.py")
-trained = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(trained)
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "infer" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+embedded, trained = load("embedded"), load("trained")
 RNG = np.random.default_rng(0)
 
 
@@ -105,6 +112,29 @@ def test_a_folder_stands_for_its_pictures(workdir, pictures, tmp_path, capsys):
     (tmp_path / "none").mkdir()
     line = refused(capsys, tmp_path / "out2", workdir, tmp_path / "none")
     assert "none holds no pictures" in line
+
+
+def test_a_name_that_is_no_utf_8_is_told_escaped(workdir, pictures, tmp_path, capsys):
+    (pictures / "a.png").rename(pictures / os.fsdecode(b"caf\xe9.png"))
+    assert run("predict", workdir, pictures, "--out", tmp_path / "out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.partition(" -> ")[0] for line in lines[:3]]
+    assert told == [str(pictures / name) for name in ("b.png", "c.tiff", "caf\\udce9.png")]
+    assert os.fsdecode(b"caf\xe9_overlay.png") in os.listdir(tmp_path / "out")
+
+
+def test_out_may_lie_in_the_home_folder(workdir, pictures, tmp_path, monkeypatch):
+    """No shell expands the ~ of --out=~/x."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert run("predict", workdir, pictures / "a.png", "--out=~/x") == 0
+    assert sorted(os.listdir(tmp_path / "home" / "x")) == ["a.png", "a_overlay.png"]
+    assert run("export", workdir, "--format=safetensors", "--out=~/m.safetensors") == 0
+    assert (tmp_path / "home" / "m.safetensors").is_file()
+    embedded.write(tmp_path / "glyphs")
+    assert run("embed", tmp_path / "glyphs", pictures / "a.png", "--out=~/x/points.npz") == 0
+    assert (tmp_path / "home" / "x" / "points.npz").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_bad_input_is_one_line(workdir, pictures, tmp_path, capsys):

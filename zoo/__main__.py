@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -11,9 +12,8 @@ import zoo
 
 
 def parser(more: Sequence[str]) -> argparse.ArgumentParser:
-    further = f"further commands, each with its own --help: {', '.join(more)}" if more else None
-    words = {"description": "Uses a trained model.", "epilog": further}
-    p = argparse.ArgumentParser("python -m zoo", **words)
+    others = f"further commands, each with its own --help: {', '.join(more)}" if more else None
+    p = argparse.ArgumentParser("python -m zoo", description="Uses a trained model.", epilog=others)
     p.add_argument("--version", action="version", version=zoo.__version__)
     commands = p.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -33,7 +33,8 @@ def parser(more: Sequence[str]) -> argparse.ArgumentParser:
         description="Writes STEM.png, the class ids as a palette PNG, and STEM_overlay.png for "
         "every picture. Never replaces a picture it was given.",
     )  # fmt: skip
-    p_predict.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
+    out = {"required": True, "type": lambda x: pathlib.Path(os.path.expanduser(x))}  # In --out=~/x
+    p_predict.add_argument("--out", metavar="DIR", **out)
     flips = "average with the mirror image: 2x the time"
     p_predict.add_argument("--flips", action="store_true", help=flips)
     tile = "cut pictures with a side above N px into tiles (default: 512)"
@@ -44,7 +45,7 @@ def parser(more: Sequence[str]) -> argparse.ArgumentParser:
         embed, "+", "IMAGE_OR_DIR", help="pictures, or all below a folder, as points",
         description="Writes FILE.npz with the arrays `paths` and `embeddings` [n, d].",
     )  # fmt: skip
-    p_embed.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE.npz")
+    p_embed.add_argument("--out", metavar="FILE.npz", **out)
     p_verify = add(
         verify, 2, "IMAGE", help="whether two pictures show the same",
         description="By the threshold of equal errors on the validation split.",
@@ -56,7 +57,7 @@ def parser(more: Sequence[str]) -> argparse.ArgumentParser:
         "and flatbuffers run alone, and FILE.json, what the ids mean. Or, as safetensors, the "
         "tensors and config.json, which every command takes in place of WORKDIR.",
     )  # fmt: skip
-    p_export.add_argument("--out", type=pathlib.Path, required=True, metavar="FILE")
+    p_export.add_argument("--out", metavar="FILE", **out)
     p_export.add_argument("--format", choices=("stablehlo", "safetensors"), default="stablehlo")
     p_export.add_argument("--logits", action="store_true", help="in place of ids (stablehlo)")
     return p
@@ -73,8 +74,7 @@ def predict(run, args: argparse.Namespace) -> None:
 
 
 def embed(run, args: argparse.Namespace) -> None:
-    _, embeddings = zoo.embed_files(run, args.images, args.out)
-    count, features = embeddings.shape
+    count, features = zoo.embed_files(run, args.images, args.out)[1].shape
     what = f"{count} picture{'s' * (count > 1)} embedded by {run.name}, step {run.step}"
     print(f"{what}, in {features} dimensions: {args.out}")
 
@@ -102,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Installed packages may add commands: entry points of "zoo.commands", functions as this one.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # A file's name may be no UTF-8.
+        sys.stdout.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
     more = {p.name: p for p in importlib.metadata.entry_points(group="zoo.commands")}
     if argv and argv[0] in more:

@@ -5,13 +5,12 @@ that came within a few ms together. Every refusal is `{"error": ...}`, and the s
 """
 
 import asyncio
-import base64
 import contextlib
-import io
 import itertools
 import os
 import pathlib
 import queue
+import re
 import socket
 import threading
 import time
@@ -29,9 +28,9 @@ from PIL import Image
 from pydantic import create_model
 from starlette.exceptions import HTTPException as AnyHTTPException  # A missing route's, too.
 
-from experiments.search import read_gallery
-from zoo.data.images import File, ids_image, read_image
-from zoo.data.info import Info
+from experiments.search import nearest, read_gallery
+from experiments.serve.pictures import FORMATS, read, segmented
+from zoo.data.images import File
 from zoo.infer.embed import embed
 from zoo.infer.load import Trained, fingerprint
 from zoo.infer.predict import predict
@@ -40,8 +39,9 @@ from zoo.infer.verify import threshold
 from zoo.train.embedding import Embedding, pair_distances
 from zoo.train.segmentation import Segmentation
 
-MAX_BYTES, MAX_PIXELS = 2**25, 2**25  # Of a request; of a picture, 100 MB when decoded.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # By content; others can start programs.
+MAX_BYTES = 2**25  # Of a request.
+# Of a gallery's picture: no other site shows it, and no cache gives it for a later gallery's.
+OWN = {"Cross-Origin-Resource-Policy": "same-origin", "Cache-Control": "no-cache"}
 WAITING = 64  # Requests; further ones are refused.
 BATCH, PATIENCE = 4, 0.004  # Requests at a time, and seconds that the first waits for others.
 
@@ -84,7 +84,8 @@ def application(
 ) -> FastAPI:
     """The page and the API, for those who ask for one of `hosts`; None: by any name.
 
-    Raises ValueError where a run has no threshold, or the gallery is not of its embeddings.
+    A page in a browser must be of such a host, too; with None, of the one that it asks. Raises
+    ValueError where a run has no threshold, or the gallery is not of its embeddings.
     """
     segments, answers = isinstance(run.experiment.task, Segmentation), Answers(run)
     known, paths, points = {} if segments else threshold(run), [], np.zeros((0, 0))
@@ -107,10 +108,15 @@ def application(
 
     @api.middleware("http")
     async def limit(request: Request, call_next):
-        # Else a page of the net whose name is made to mean this machine could use all there is.
-        asked = request.headers.get("host", "").lower()
-        if hosts is not None and hosts.isdisjoint((asked, asked.rpartition(":")[0])):
-            problem = f"This server answers to {', '.join(sorted(hosts))} alone, see --host."
+        # Else a page of the net could use all, by a name that is made to mean this machine,
+        # or make it work, by a form or a script: of these a browser tells the page's Origin.
+        asked = request.headers.get("host", "")
+        told = asked, request.headers.get("origin", asked).rpartition("//")[2]
+        host, page = (re.sub(r":\d*$", "", name.lower()) for name in told)
+        allowed = hosts or {host}
+        if strange := {host, page} - allowed:
+            alone = f"This server answers to {', '.join(sorted(allowed))} alone"
+            problem = f"{alone}, not to {min(strange)}; see --host."
             return await refuse(request, HTTPException(403, problem))
         # The header, which uvicorn holds the body to, tells before anything is read.
         length = int(request.headers.get("content-length", 0))
@@ -136,30 +142,53 @@ def application(
 
         return api
 
-    def verdicts(x: np.ndarray, y: np.ndarray) -> list[dict]:
-        distances = pair_distances(run.model, run.variables, x, y).tolist()
-        return [{"distance": d, "same": d <= known["threshold"], **known} for d in distances]
+    def verdict(distance: float) -> dict:
+        return {"distance": distance, "same": distance <= known["threshold"], **known}
 
     @api.post("/api/verify", response_model=Verdict)
     async def verify(a: UploadFile, b: UploadFile):
-        return await answers.ask(lambda x, y: verdicts(x[None], y[None])[0], a, b)
+        """Whether two pictures show the same, by a threshold of their distance.
+
+        It is Euclidean, or minus the logit where the model judges pairs.
+        """
+
+        def judged(x: np.ndarray, y: np.ndarray) -> dict:
+            return verdict(float(pair_distances(run.model, run.variables, x[None], y[None])[0]))
+
+        return await answers.ask(judged, a, b)
 
     @api.post("/api/search", response_model=list[Neighbour])
     async def search(picture: UploadFile, k: int = Query(12, ge=1, le=100)):
-        def nearest(x: np.ndarray) -> list[dict]:
-            found = verdicts(np.broadcast_to(x, points.shape), points)
-            ranked = sorted(range(len(paths)), key=lambda n: found[n]["distance"])[:k]
-            return [{"index": n, "path": paths[n], **found[n]} for n in ranked]
+        """The gallery's k nearest pictures, nearest first, by the distance of /api/verify."""
+        if gallery is None:
+            hint = "give it a FILE.npz that python -m zoo embed wrote"
+            raise HTTPException(404, f"This server was started without --gallery; {hint}.")
 
-        return await answers.ask(nearest, picture)
+        def found(x: np.ndarray) -> list[dict]:
+            rows, distances = (them.tolist() for them in nearest(run, points, x, k))
+            pairs = zip(rows, distances, strict=True)
+            return [{"index": n, "path": printable(paths[n]), **verdict(d)} for n, d in pairs]
+
+        return await answers.ask(found, picture)
 
     @api.get("/api/gallery/{index}", response_class=FileResponse)
-    async def show(index: int):
-        if not (0 <= index < len(paths) and os.path.isfile(paths[index])):
-            raise HTTPException(404, f"The gallery has no picture {index}, or its file is gone.")
-        return paths[index]
+    def show(index: int):
+        if not 0 <= index < len(paths):
+            raise HTTPException(404, f"The gallery has no picture {index}.")
+        path, told = paths[index], printable(paths[index])
+        if not os.path.isfile(path):
+            raise HTTPException(404, f"{told} is gone; embed the gallery's pictures anew.")
+        # An edited gallery may name any file, and a name may lie of what is inside.
+        with contextlib.suppress(Exception), Image.open(path, formats=FORMATS) as header:
+            return FileResponse(path, media_type=header.get_format_mimetype(), headers=OWN)
+        raise HTTPException(404, f"{told} is none of {', '.join(FORMATS)} inside.")
 
     return api
+
+
+def printable(path: str) -> str:
+    """A path as JSON takes it: what is no UTF-8 is escaped."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 async def refuse(_: Request, error: Exception) -> JSONResponse:
@@ -172,34 +201,6 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
     else:
         status, told = 500, "The server failed; its terminal says why."
     return JSONResponse({"error": told}, status, headers)
-
-
-def read(upload: UploadFile, channels: int) -> np.ndarray:
-    """As `read_image`; raises HTTPException with the status that fits."""
-    name, file = upload.filename, upload.file
-    try:
-        with Image.open(file, formats=FORMATS) as header:
-            if header.width * header.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-        return read_image(file, channels)
-    except Image.DecompressionBombError as error:
-        raise HTTPException(413, f"{name} has more than {MAX_PIXELS} pixels.") from error
-    except ValueError as error:
-        raise HTTPException(422, str(error).replace(str(file), name)) from error
-    except Exception as error:
-        raise HTTPException(415, f"{name} is none of {', '.join(FORMATS)} inside.") from error
-
-
-def segmented(ids: np.ndarray, info: Info) -> dict:
-    """[h, w] class ids as the API gives them."""
-    file, shares = io.BytesIO(), np.bincount(ids.ravel(), minlength=info.num_classes) / ids.size
-    ids_image(ids, info.colours, info.ignore_label).save(file, "PNG")
-    rows = zip(info.class_names, info.colours, shares.tolist(), strict=True)
-    classes = [
-        {"id": n, "name": name, "colour": f"#{bytes(colour).hex()}", "share": share}
-        for n, (name, colour, share) in enumerate(rows)
-    ]
-    return {"classes": classes, "ids_png": base64.b64encode(file.getvalue()).decode()}
 
 
 class Answers:

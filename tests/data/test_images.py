@@ -24,6 +24,7 @@ from zoo.data.images import (
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
+Image.init()  # Old ones of Pillow know no AVIF.
 COLOURS = ((0, 0, 0), (255, 0, 0), (0, 128, 255))
 
 
@@ -152,7 +153,7 @@ def test_refuses_what_is_no_picture_and_names_it(tmp_path):
         "cut.jpg": "cut short",
         "float.tiff": "floating-point",
         "wide.tiff": "from 70000 to 70000, outside 16 bits",
-        "stack.tiff": "holds 2 pages",
+        "stack.tiff": "holds several pages or frames; save each as a file",
     }.items():
         with pytest.raises(ValueError, match=f"{name}.*{why}"):
             read_image(tmp_path / name, 3)
@@ -175,6 +176,27 @@ def test_any_damage_reads_or_is_a_value_error(tmp_path):
                 assert str(tmp_path / "a") in str(error)
             except Warning:  # Pillow's own remarks on odd files are errors under pytest only.
                 pass
+
+
+@pytest.mark.parametrize("form", sorted({"GIF", "PNG", "WEBP", "AVIF"} & Image.SAVE_ALL.keys()))
+def test_of_an_animation_no_frame_is_the_picture(tmp_path, form):
+    """A mask's, too; a file of one frame is a picture as any other."""
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    frames[0].save(tmp_path / "one", form)
+    assert read_image(tmp_path / "one", 3).shape == RGB.shape
+    frames[0].save(tmp_path / "two", form, save_all=True, append_images=frames[1:])
+    for read in (read_mask, lambda path: read_image(path, 3)):
+        with pytest.raises(ValueError, match="two holds several pages or frames; save each"):
+            read(tmp_path / "two")
+
+
+def test_a_phone_s_preview_is_no_second_page(tmp_path):
+    """An MPO, a JPEG with further ones behind it, as many phones write."""
+    frames = [Image.fromarray(np.full((48, 64, 3), level, np.uint8)) for level in (40, 200)]
+    frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO" and image.n_frames == 2
+    assert (read_image(tmp_path / "a.jpg", 1) == 40).all()
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):

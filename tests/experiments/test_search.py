@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 
@@ -64,16 +65,32 @@ def test_the_command_finds_the_model_by_itself(place, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_names_that_are_no_utf_8(place, tmp_path, capsys):
+    """Escaped in lines, as they are in JSON."""
+    name = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(place / "in" / "a.png", name)
+    embed_files(load_run(place / "run"), [name], tmp_path / "all.npz")
+    command = ["search", str(tmp_path / "all.npz"), str(name)]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"0  {tmp_path}/caf\\udce9.png\n"
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"path": str(name), "distance": 0.0}]
+
+
 def test_bad_input_is_one_line(place, tmp_path, capsys):
     (tmp_path / "no.npz").write_bytes(b"no")
     np.savez(tmp_path / "old.npz", paths=["a"], embeddings=np.zeros((1, 5)))
     with np.load(place / "all.npz") as file:
-        gone = {**file, "model": ["/no/where", file["model"][1]]}
-    np.savez(tmp_path / "gone.npz", **gone)
+        whole = dict(file)
+    np.savez(tmp_path / "gone.npz", **{**whole, "model": ["/no/where", whole["model"][1]]})
+    np.savez(tmp_path / "nan.npz", **{**whole, "embeddings": whole["embeddings"] * np.nan})
+    np.savez(tmp_path / "short.npz", **{**whole, "paths": whole["paths"][:2]})
     for words, gallery, image, *more in (
         ("no gallery that can be read", tmp_path / "no.npz", "b.png"),
         ("no gallery that can be read", tmp_path / "old.npz", "b.png"),
         ("no gallery that can be read", tmp_path / "none.npz", "b.png"),
+        ("8 paths and embeddings (8, 5) that are no points", tmp_path / "nan.npz", "b.png"),
+        ("2 paths and embeddings (8, 5) that are no points", tmp_path / "short.npz", "b.png"),
         ("/no/where is no workdir", tmp_path / "gone.npz", "b.png"),
         ("was embedded by another model", place / "all.npz", "b.png", "--step=latest"),
         ("is not a file", place / "all.npz", "z.png"),

@@ -134,6 +134,14 @@ def test_files_and_folders_at_any_depth(run, pictures, tmp_path):
         np.testing.assert_allclose(file["embeddings"], first[:1], rtol=1e-5)
 
 
+def test_paths_mean_the_same_from_anywhere(run, pictures, monkeypatch):
+    monkeypatch.chdir(pictures)
+    paths, _ = embed_files(run, ["a.png", "b"], "points.npz")
+    assert [str(p) for p in paths] == ["a.png", "b/deep/two.png", "b/one.png"]
+    with np.load("points.npz") as file:
+        assert file["paths"].tolist() == [str(pictures / p) for p in paths]
+
+
 def test_nothing_else_is_replaced_or_half_written(run, pictures, tmp_path):
     mine = tmp_path / "mine.npz"
     np.savez(mine, thesis=np.arange(3))

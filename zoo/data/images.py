@@ -33,7 +33,7 @@ def read_image(path: File | io.BytesIO, channels: int) -> np.ndarray:
     whatever the picture's own range. What is transparent is laid on black: the colour beneath a
     transparent pixel is arbitrary. Grey is repeated for three channels, colour becomes grey by the
     weights of ITU-R BT.601. Raises ValueError for a file that is missing, unreadable, truncated,
-    too large to be meant, a TIFF of several pages, or values that have no agreed scale to 8 bits.
+    too large to be meant, of several pages or frames, or of values without a scale to 8 bits.
     """
     if channels not in (1, 3):
         raise ValueError(f"read_image gives 1 or 3 channels, not {channels}.")
@@ -85,7 +85,8 @@ def _decode(path: File | io.BytesIO) -> tuple[Image.Image, object]:
         raise ValueError(f"{path} is {what}; give the path of a picture.")
     try:
         with Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            # Not MPO and PSD: behind their first picture lie previews or layers of it.
+            several = image.format in ("AVIF", "GIF", "PNG", "TIFF", "WEBP") and image.is_animated
             rawmode = image.tile[0][3] if image.tile else None
             image.load()
             turned = ImageOps.exif_transpose(image)
@@ -99,8 +100,8 @@ def _decode(path: File | io.BytesIO) -> tuple[Image.Image, object]:
     except Exception as error:
         hint = "it may be damaged or cut short: copy or download it again"
         raise ValueError(f"{path} cannot be read as a picture ({error}); {hint}.") from error
-    if pages > 1:
-        raise ValueError(f"{path} holds {pages} pages; save each as a file of its own.")
+    if several:
+        raise ValueError(f"{path} holds several pages or frames; save each as a file of its own.")
     return turned, rawmode
 
 
@@ -125,9 +126,7 @@ class Preprocess:
         if image.ndim != 3 or image.shape[-1] != self.channels:
             wanted = f"a picture [h, w, {self.channels}], as of read_image"
             raise ValueError(f"Preprocess needs {wanted}; got {image.shape}.")
-        image = image.astype(np.float32)
-        if self.size is not None:
-            image = resize_image(image, self.size)
+        image = resize_image(image.astype(np.float32), self.size or image.shape[:2])
         # By whole rows: several times as fast as by pixels of three numbers.
         rows, mean, std = image.reshape(len(image), -1), np.float32(self.mean), np.float32(self.std)
         rows /= np.float32(255)

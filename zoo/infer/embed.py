@@ -53,10 +53,10 @@ def _program(model: nn.Module):
 def embed_files(run: Trained, paths: Sequence[File], out: File) -> tuple[list, np.ndarray]:
     """Writes the embeddings of picture files to an .npz file: `paths` [n] and `embeddings` [n, d].
 
-    `model` [2] there, workdir and fingerprint, tells a search what they are comparable with. A
-    folder among `paths` stands for all the pictures below it. Returns the files' paths and their
-    embeddings, float32. An `out` of an earlier call is replaced. Raises ValueError, and writes
-    nothing, where a picture cannot be read or `out` cannot be written without loss.
+    There the paths are absolute, and `model` [2], workdir and fingerprint, tells a search what they
+    are comparable with. A folder among `paths` stands for all the pictures below it. Returns the
+    paths as given and the embeddings, float32. An `out` of an earlier call is replaced. Raises
+    ValueError, and writes nothing, for an unreadable picture or an `out` that would lose data.
     """
     run.check(Embedding)
     out = pathlib.Path(out)
@@ -70,7 +70,7 @@ def embed_files(run: Trained, paths: Sequence[File], out: File) -> tuple[list, n
     images = (read_image(path, run.info.channels) for path in files)
     embeddings = embed(run.model, run.variables, images, preprocess=run.preprocess)
     model = [str(run.workdir.absolute()), fingerprint(run)]
-    arrays = {"paths": list(map(str, files)), "embeddings": embeddings, "model": model}
+    arrays = {"paths": [str(f.absolute()) for f in files], "embeddings": embeddings, "model": model}
     write_atomically(out, lambda file: np.savez(file, **arrays))
     return files, embeddings
 

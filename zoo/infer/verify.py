@@ -14,8 +14,7 @@ def verify(run: Trained, a: File, b: File) -> dict[str, Any]:
     Returns `distance` and `threshold` in one unit (Euclidean; minus the logit where the model
     judges pairs), `same`, whether the distance is at most the threshold, and `false_accept_rate`,
     the share of different pairs of the validation split that the threshold takes for the same.
-    Raises ValueError where a picture cannot be read, the run was not trained for embeddings, or its
-    checkpoint was never evaluated on the validation split.
+    Raises ValueError for an unreadable picture, a run of another task, or a step never validated.
     """
     known = threshold(run)
     images = [read_image(path, run.info.channels) for path in (a, b)]

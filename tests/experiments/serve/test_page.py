@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.serve import server as served
 from serving import embedded, running, trained
 from zoo.data.images import read_mask, write_rgb
 from zoo.infer import embed_files, load_run, predict
@@ -79,7 +80,7 @@ def test_a_dropped_picture_gets_its_overlay(playwright, browser, tmp_path):
     rgb = scene(tmp_path / "scene.png")
     (tmp_path / "text.jpg").write_text("no picture")
     want = predict(run.model, run.variables, rgb, preprocess=run.preprocess)
-    with running(run) as url:
+    with running(run, None, served.names("127.0.0.1")) as url:
         for width, scheme in ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
             keep(page, f"empty_{width}_{scheme}")
@@ -120,8 +121,10 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
     (tmp_path / "pictures").mkdir()
     for n in range(9):
         grey = np.random.default_rng(n).integers(0, 256, (8, 8), np.uint8)
-        Image.fromarray(grey).save(tmp_path / "pictures" / f"glyph_{n}.png")
+        name = f"glyph_{n}.png" if n != 7 else "glyph_<i>7\\.png"  # No markup, and no folder.
+        Image.fromarray(grey).save(tmp_path / "pictures" / name)
     files, _ = embed_files(run, [tmp_path / "pictures"], tmp_path / "gallery.npz")
+    files[7].unlink()
     with running(run, tmp_path / "gallery.npz") as url:
         for width, scheme in ((1280, "light"), (390, "dark")):
             page = open_page(browser, url, width, scheme)
@@ -142,6 +145,12 @@ def test_two_pictures_and_a_gallery(playwright, browser, tmp_path):
             page.locator(".near img").first.scroll_into_view_if_needed()
             playwright.expect(page.locator(".near img").first).to_have_js_property(
                 "naturalWidth", 8
+            )
+            told = page.locator(".near li").all_inner_texts()
+            assert sum("\nglyph_<i>7\\.png\n" in f"\n{text}" for text in told) == 1
+            gone = page.locator(".near li", has_text="glyph_8.png").locator(".bad")
+            playwright.expect(gone).to_have_text(
+                f"{files[7]} is gone; embed the gallery's pictures anew."
             )
             keep(page, f"embed_{width}_{scheme}")
             assert fits(page) and not page.faults

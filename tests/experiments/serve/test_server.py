@@ -17,24 +17,10 @@ from PIL import Image
 
 from experiments.serve import main
 from experiments.serve import server as served
-from serving import RNG, by_hand, embedded, ids_of, png, post, running
-from zoo.data.images import write_rgb
-from zoo.infer import embed_files, load_run, predict, verify
+from serving import by_hand, embedded, ids_of, png, post, running
+from zoo.infer import load_run, predict, verify
 
 ROOT = pathlib.Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """A run, the gallery that the command line wrote, its pictures and their embeddings."""
-    folder = tmp_path_factory.mktemp("encoder")
-    embedded.write(folder / "run")
-    run = load_run(folder / "run")
-    (folder / "pictures").mkdir()
-    for n, grey in enumerate(RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)):
-        write_rgb(folder / "pictures" / f"{n}.png", np.repeat(grey, 3, 2))
-    paths, points = embed_files(run, [folder / "pictures"], folder / "gallery.npz")
-    return run, folder / "gallery.npz", paths, points
 
 
 def huge_png(side):
@@ -48,6 +34,34 @@ def huge_png(side):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
     rows = zlib.compress(bytes((1 + side // 8) * side), 1)
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def pages(count):
+    """A TIFF of so many pages, all of the same black pixel."""
+    # Each with its width, height, bits, photometry, the pixel's place, rows and bytes.
+    tags = [(256, 1), (257, 1), (258, 8), (262, 1), (273, 8), (278, 1), (279, 1)]
+    table = struct.pack("<H", len(tags))
+    table += b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    size = len(table) + 4
+    links = [*(10 + size * n for n in range(1, count)), 0]
+    return struct.pack("<2sHIH", b"II", 42, 10, 0) + b"".join(
+        table + struct.pack("<I", link) for link in links
+    )
+
+
+def animated():
+    file, frames = io.BytesIO(), [Image.new("L", (8, 8), level) for level in (0, 255)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def scans(count):
+    """A JPEG with so many more scans, each of a few bytes and a pass over all pixels."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + count * last + data[-2:]
 
 
 def test_segments_as_the_model_does(run, url):
@@ -88,8 +102,12 @@ def test_a_picture_is_turned_as_its_exif_says(run, url):
         ("a.png", huge_png(20_000), 413, "a.png has more than 33554432 pixels"),
         ("a.png", huge_png(6_000), 413, "a.png has more than 33554432 pixels"),
         ("a.png", b"0" * 2**25, 413, "A request holds at most 33554432 bytes"),
+        ("a.tiff", pages(2), 422, "a.tiff holds several pages or frames"),
+        ("a.tiff", pages(30_000), 422, "a.tiff holds several pages or frames"),
+        ("a.gif", animated(), 422, "a.gif holds several pages or frames"),
+        ("a.jpg", scans(5000), 422, "a.jpg has more than 1000 scans"),
     ],
-    ids=["1 byte", "empty", "text", "cut", "eps", "20000", "6000", "bytes"],
+    ids="1_byte empty text cut eps 20000 6000 bytes pages many gif scans".split(),
 )
 def test_bad_pictures_are_refused(url, name, data, status, words):
     began = time.perf_counter()
@@ -97,7 +115,8 @@ def test_bad_pictures_are_refused(url, name, data, status, words):
     assert answer.status_code == status
     assert list(answer.json()) == ["error"] and answer.json()["error"].startswith(words)
     assert time.perf_counter() - began < 5  # 20,000 x 20,000 px take longer to decode.
-    ids_of(post(f"{url}/api/segment", picture=("a.png", png())))
+    for good in (png(), scans(20)):
+        ids_of(post(f"{url}/api/segment", picture=("a.png", good)))
 
 
 def test_other_refusals_are_json_too(url):
@@ -130,6 +149,30 @@ def test_a_host_by_another_name_is_refused(run):
             answer = requests.get(f"{at}/api/run", headers={"Host": host}, timeout=9)
             assert answer.status_code == status, (host, answer.text)
         assert answer.json()["error"].startswith("This server answers to 127.0.0.1, [::1], local")
+
+
+@pytest.mark.parametrize("hosts", [{"localhost", "127.0.0.1", "[::1]"}, None])
+def test_a_page_of_the_net_is_refused(run, hosts):
+    """A form or a script of any page may post here; its browser tells whose it is."""
+    with running(run, None, hosts) as at:
+        own = at.partition("//")[2]
+        for origin, host, status in (
+            (at, own, 200),
+            ("http://LocalHost:1", "localhost:1", 200),
+            ("http://[::1]", "[::1]:80", 200),  # By a proxy.
+            ("https://evil.example", own, 403),
+            ("http://127.0.0.1.evil.example", own, 403),
+            ("http://evil.example:8000", "localhost", 403),
+            ("null", own, 403),  # Of a file, or of a frame without rights.
+            ("null", "localhost", 403),
+        ):
+            headers = {"Origin": origin, "Host": host}
+            files = {"picture": ("a.png", png())}
+            answer = requests.post(f"{at}/api/segment", files=files, headers=headers, timeout=60)
+            assert answer.status_code == status, (origin, answer.text)
+            if status == 403:
+                name = origin.removesuffix(":8000").rpartition("/")[2]
+                assert f" alone, not to {name}; see --host." in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -181,39 +224,6 @@ def test_verify_as_the_command_line(tmp_path, judge):
         other = post(f"{url}/api/verify", a=files[0].read_bytes(), b=b"text")
         assert other.status_code == 415 and other.json()["error"].startswith("b is none of")
         assert requests.get(f"{url}/api/gallery/0", timeout=9).status_code == 404
-
-
-def test_search_finds_the_nearest(encoder):
-    run, gallery, paths, points = encoder
-    data = png((8, 8), "L")
-    image = np.asarray(Image.open(io.BytesIO(data)))[..., None]
-    x = np.asarray(run.model.apply(run.variables, ((image / 255 - 0.5) / 0.25)[None]))[0]
-    far = np.linalg.norm(points - x, axis=1)
-    with running(run, gallery) as url:
-        assert requests.get(f"{url}/api/run", timeout=9).json()["gallery"] == 6
-        found = post(f"{url}/api/search?k=4", picture=("a.png", data)).json()
-        assert [f["index"] for f in found] == np.argsort(far)[:4].tolist()
-        np.testing.assert_allclose([f["distance"] for f in found], np.sort(far)[:4], rtol=1e-4)
-        assert [f["same"] for f in found] == [f["distance"] <= embedded.THRESHOLD for f in found]
-        assert [f["path"] for f in found] == [str(paths[f["index"]]) for f in found]
-        shown = requests.get(f"{url}/api/gallery/2", timeout=9)
-        assert shown.content == paths[2].read_bytes()
-        assert shown.headers["Content-Type"] == "image/png"
-        itself = post(f"{url}/api/search", picture=("a.png", paths[3].read_bytes())).json()
-        assert len(itself) == 6 and itself[0]["index"] == 3 and itself[0]["distance"] < 1e-5
-        for bad in ("k=0", "k=101", "k=a"):
-            assert post(f"{url}/api/search?{bad}", picture=("a.png", data)).status_code == 422
-        for missing in (6, -1):
-            answer = requests.get(f"{url}/api/gallery/{missing}", timeout=9)
-            assert answer.status_code == 404 and "no picture" in answer.json()["error"]
-
-
-def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
-    other = tmp_path / "other.npz"
-    with np.load(encoder[1]) as arrays:
-        np.savez(other, **{**arrays, "model": np.array(["elsewhere", "another"])})
-    with pytest.raises(ValueError, match=r"other\.npz was embedded by another model"):
-        served.application(encoder[0], other)
 
 
 def test_the_command_line(encoder, run, tmp_path, capsys, monkeypatch):
