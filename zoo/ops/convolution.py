@@ -78,10 +78,8 @@ def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
 
 
 def _turned(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
-    """The convolution of turned maps by the turned kernel, turned back.
-
-    Read backwards, XLA turns the kernel itself, which is slow, and here once more: not at all.
-    """
+    """Of turned maps by the turned kernel, turned back. XLA, to read it backwards, turns the kernel
+    once more, so not at all: that took half the time of a deep layer."""
     pads = tuple((after, before) for before, after in pads)
     return _convolution.fun(x[:, ::-1, ::-1], kernel[::-1, ::-1], pads)[:, ::-1, ::-1]
 

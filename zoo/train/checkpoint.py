@@ -164,10 +164,8 @@ def load_variables(workdir: File, *, which: Literal["best", "latest"] = "best") 
     finally:
         checkpoints.close()
     tree = flax.traverse_util.unflatten_dict(arrays, sep="/")
-    variables = {"params": tree.get("ema", tree["params"])}
-    if "batch_stats" in tree:
-        variables["batch_stats"] = tree["batch_stats"]
-    return variables, step
+    stats = {"batch_stats": tree["batch_stats"]} if "batch_stats" in tree else {}
+    return {"params": tree.get("ema", tree["params"]), **stats}, step
 
 
 def check_fits(target: Any, found: Any, where: File) -> None:

@@ -9,7 +9,7 @@ from zoo.data.pairs import make_pairs
 from zoo.metrics import retrieval_scores, verification_scores, within_group_runs
 
 ALL_PAIRS = 500  # Pictures of a split up to which every pair is verified.
-MIN_PAIRS = 50_000  # Above, pairs are drawn: as many of one class and of two; for FAR 1e-4.
+MIN_PAIRS = 50_000  # Above, so many of one class, and of two, are drawn.
 _NUMBERS = 2**22  # Of the points on one side of the pairs that are compared at once.
 WAYS = 20  # Of a one-shot run; smaller alphabets take no part.
 

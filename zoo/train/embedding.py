@@ -198,7 +198,6 @@ class BoundEmbedding(Task):
         options, spread = self.config.options, metrics.get("embedding_spread", np.inf)
         margin, reach = options.get("margin", 0), spread ** (1 + options.get("squared", False))
         stuck, unit = (np.logaddexp(0, margin), 0.1) if options.get("soft") else (margin, margin)
-        # Any loss at one point exactly, and one of triplets that can win nothing by distances.
         if spread > 1e-6 and (reach > COLLAPSED * unit or metrics["loss"] < 0.95 * stuck):
             return None
         return (

@@ -43,9 +43,7 @@ def optimizer(config: Optimizer, rate: optax.Schedule) -> optax.GradientTransfor
         "adamw": optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed),
         "rmsprop": optax.rmsprop(rate, decay=config.decay, eps=1e-8),
     }
-    parts = []
-    if config.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
-    if config.weight_decay and config.name != "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
-    return optax.chain(*parts, rules[config.name])
+    norm, decay = config.clip_norm, config.weight_decay if config.name != "adamw" else 0
+    clip = [] if norm is None else [optax.clip_by_global_norm(norm)]
+    shrink = [optax.add_decayed_weights(decay, mask=decayed)] if decay else []
+    return optax.chain(*clip, *shrink, rules[config.name])

@@ -128,8 +128,7 @@ class Layout:
     def split(self, batch: Mapping[str, np.ndarray], parts: int = 1) -> dict[str, Any]:
         """This process's rows of a batch -> rows spread over its devices.
 
-        So ordered that a part of the batch, as `make_train_step` accumulates them, is one run of
-        its rows, the same on any number of devices and processes.
+        A part of the batch, as `make_train_step` accumulates them, is a run of rows on any devices.
         """
         batch = {k: x.reshape(parts, -1, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()}
         batch = {k: x.reshape(-1, *x.shape[2:]) for k, x in batch.items()}

@@ -41,10 +41,10 @@ def use_all_cores() -> None:
 def keep_memory() -> None:
     """Lets the C library keep what XLA frees on CPU, where that is glibc.
 
-    It takes large blocks, as those of a training step, from the system each time, and the system
-    fills them with zeros, page by page: up to a quarter of a step's processor time
-    (experiments/bench/NOTES.md). One pool of memory serves all threads, then, and does not shrink.
-    Comes before XLA's threads begin. Who sets GLIBC_TUNABLES or MALLOC_ARENA_MAX has precedence.
+    It takes large blocks, as those of a step, from the system each time, which fills them with
+    zeros, page by page (experiments/bench/NOTES.md). All threads then share one pool of memory,
+    which does not shrink. Comes before XLA's begin; who sets GLIBC_TUNABLES or MALLOC_ARENA_MAX has
+    precedence.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # Linux's; musl and macOS have none.
     if mallopt and not {"GLIBC_TUNABLES", "MALLOC_ARENA_MAX"} & os.environ.keys():

@@ -40,9 +40,8 @@ class Run:
         info, rule, seed = self.info, experiment.optimizer, experiment.seed
         k, b = getattr(experiment.task, "images_per_class", 1), experiment.data.batch_size
         if self.task.mines and 1 < rule.accumulate > b // (2 * k):
-            problem = f"optimizer.accumulate={rule.accumulate} cuts data.batch_size={b} into parts"
-            hint = f"accumulate {max(1, b // (2 * k))} or fewer, or take a larger batch"
-            raise ValueError(f"{problem} of less than two classes of {k} pictures; {hint}.")
+            what = f"cuts data.batch_size={b} into parts of less than two classes of {k} pictures"
+            raise ValueError(f"optimizer.accumulate={rule.accumulate} {what}; take fewer parts.")
         self.preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
         self.learning_rate = optimizer.schedule(rule, experiment.steps)
         self.tx = optimizer.optimizer(rule, self.learning_rate)
