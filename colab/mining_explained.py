@@ -23,8 +23,9 @@ import sys
 
 from packaging.version import Version
 
-found = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
-if Version(found["jax"]) < Version("0.7.2"):
+there = filter(importlib.util.find_spec, ("jax", "jaxlib"))  # Without, pip brings them below.
+found = {name: importlib.metadata.version(name) for name in there}
+if Version(found.get("jax", "0.7.2")) < Version("0.7.2"):
     raise SystemExit(
         f"This notebook needs jax 0.7.2 or newer, and here is jax {found['jax']}. In Colab choose "
         "Runtime > Change runtime type > Runtime version: Latest, and run this cell again. Do not "

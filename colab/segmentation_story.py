@@ -25,8 +25,9 @@ import sys
 
 from packaging.version import Version
 
-found = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
-if Version(found["jax"]) < Version("0.7.2"):
+there = filter(importlib.util.find_spec, ("jax", "jaxlib"))  # Without, pip brings them below.
+found = {name: importlib.metadata.version(name) for name in there}
+if Version(found.get("jax", "0.7.2")) < Version("0.7.2"):
     raise SystemExit(
         f"This notebook needs jax 0.7.2 or newer, and here is jax {found['jax']}. In Colab choose "
         "Runtime > Change runtime type > Runtime version: Latest, and run this cell again. Do not "
@@ -67,7 +68,8 @@ from zoo.train.segmentation import BoundSegmentation
 from zoo.train.state import create
 from zoo.train.step import make_train_step
 
-STEPS, BATCH = 60, 8
+# Every device takes as many pictures of a batch.
+STEPS, BATCH = 60, -(-8 // jax.device_count()) * jax.device_count()
 
 # %% [markdown]
 # ## 1. The pictures

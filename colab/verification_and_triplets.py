@@ -24,8 +24,9 @@ import sys
 
 from packaging.version import Version
 
-found = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
-if Version(found["jax"]) < Version("0.7.2"):
+there = filter(importlib.util.find_spec, ("jax", "jaxlib"))  # Without, pip brings them below.
+found = {name: importlib.metadata.version(name) for name in there}
+if Version(found.get("jax", "0.7.2")) < Version("0.7.2"):
     raise SystemExit(
         f"This notebook needs jax 0.7.2 or newer, and here is jax {found['jax']}. In Colab choose "
         "Runtime > Change runtime type > Runtime version: Latest, and run this cell again. Do not "
@@ -317,7 +318,10 @@ if FACES:
     _, strangers = judge(face_run, face_variables, "validation")
     print(f"equal error rate on the persons held out: {100 * strangers['eer']:.1f} %")
     held_out = face_run.source("validation")
-    two = [read_image(path, 1) for path in OWN_FACES] or [held_out[i]["image"] for i in range(2)]
+    two = [read_image(path, 1) for path in OWN_FACES]
+    if len(two) != 2:
+        print(f"{len(two)} pictures were given, not two: here are the first two held out.")
+        two = [held_out[i]["image"] for i in range(2)]
     show_verdict(face_run, face_variables, two, strangers["eer_threshold"], "gray")
 
 # %% [markdown]

@@ -152,7 +152,7 @@ def test_it_holds_no_more_than_glue(script):
 
 def test_old_jax_is_refused_before_anything_is_installed(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.6.2")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != "zoo" or None)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it installs"))
     with pytest.raises(SystemExit, match=r"0\.7\.2 or newer.*0\.6\.2.*Runtime > Change runtime"):
         exec(first_code(SCRIPTS[0]), {})
@@ -162,7 +162,7 @@ def test_old_jax_is_refused_before_anything_is_installed(monkeypatch):
 def test_what_is_missing_is_installed_beside_the_jax_that_is_there(version, monkeypatch, capsys):
     commands = []
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != "zoo" or None)
     monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
     exec(first_code(SCRIPTS[0]), {})
     (command,) = commands
@@ -170,6 +170,14 @@ def test_what_is_missing_is_installed_beside_the_jax_that_is_there(version, monk
     assert command[-2:] == [f"jax=={version}", f"jaxlib=={version}"]
     assert not {"-U", "--upgrade", "--force-reinstall"} & set(command)
     assert "No GPU or TPU" in capsys.readouterr().out
+
+
+def test_without_jax_pip_brings_it(monkeypatch):
+    commands = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    exec(first_code(SCRIPTS[0]), {})
+    assert commands[0][-1].endswith("vision-zoo")
 
 
 def test_what_is_there_is_not_installed_again(monkeypatch):
