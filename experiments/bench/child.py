@@ -47,10 +47,9 @@ def main() -> None:
     if side["limit_gib"] is not None:
         resource.setrlimit(resource.RLIMIT_AS, 2 * (side["limit_gib"] * 2**30,))
     if "jax" in side["packages"]:  # As the launcher does; Keras on JAX gets it too.
-        from zoo.train.process import keep_memory, use_all_cores
+        from zoo.train.process import use_all_cores
 
         use_all_cores()
-        keep_memory()
     start = time.perf_counter()
     module, _, name = side["make"].partition(":")
     case = getattr(importlib.import_module(module), name)(**side["options"])

@@ -24,6 +24,7 @@ def always(monkeypatch):
     """Takes the gradient by blocks where it pays at other sizes only; a block is a few rows."""
     monkeypatch.setattr(module, "_PAYS", 0)
     monkeypatch.setattr(module, "_BLOCK", 40)
+    monkeypatch.setattr(module, "_TURNS", 0)
 
 
 def conv(x, kernel, padding="SAME"):
@@ -43,6 +44,33 @@ def pulled(function, x, kernel, weight):
         return out, *pull(weight)
 
     return program(weight)
+
+
+@by_blocks
+@pytest.mark.parametrize("size", [(3, 3), (4, 3)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
+def test_a_kernel_larger_than_its_maps_is_not_turned(always, size, padding):
+    """As of fc6 in FCN: the gradient by the picture is that of turned maps, of any padding."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(1, 8, 7, 40)), rng.normal(size=(*size, 40, 30))
+    x, kernel = x.astype(np.float32), kernel.astype(np.float32)
+    assert module._heavy(x, kernel)
+    out = jax.eval_shape(functools.partial(xla, padding=padding), x, kernel)
+    weight = rng.normal(size=out.shape).astype(np.float32)
+    functions = (functools.partial(f, padding=padding) for f in (conv, xla))
+    (value, *got), (known, *want) = (pulled(f, x, kernel, weight) for f in functions)
+    for g, w in zip((value, *got), (known, *want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-4 * np.abs(w).max())
+
+    def turns(function):
+        """Whether the gradient by the picture reverses the kernel, and not maps alone."""
+        gradient = jit(jax.grad(lambda x, kernel: function(x, kernel, padding).sum()))
+        lines = gradient.lower(x, kernel).compile().as_text().splitlines()
+        reversals = [line for line in lines if " reverse(" in line]
+        return any("dimensions={0,1}" in line for line in reversals)
+
+    # JAX turns it once, and before that we did: XLA lets these two be.
+    assert (turns(conv), turns(xla)) == (False, True)
 
 
 def has_blocks(function, *inputs):

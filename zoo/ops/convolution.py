@@ -13,6 +13,7 @@ from jax import lax
 _NAMES = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 512  # Pixels of a block, of all images together: it stays in the cache.
 _OLD = jax.__version_info__ < (0, 10)  # 0.7.2 fails to read a choice by platform backwards.
+_TURNS = 2**20  # Numbers of a kernel, which takes no time to turn below.
 _PAYS = 2**21  # Products at a place of the kernel, below which compiling costs more than it saves.
 
 
@@ -25,7 +26,7 @@ def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) ->
     """
     plain = _plain(x, kernel, strides, options)
     larger = plain and any(k > n for k, n in zip(kernel.shape[:2], x.shape[1:3], strict=True))
-    if not larger and not (plain and _gains(x, kernel)):
+    if not larger and not (plain and (_gains(x, kernel) or _heavy(x, kernel))):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
@@ -50,6 +51,12 @@ def _gains(x: jax.Array, kernel: jax.Array) -> bool:
     return b * h * w * c * out >= _PAYS and b * out <= 2 * c
 
 
+def _heavy(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether turning the kernel takes longer than turning what goes in and comes out."""
+    (*_, c), (kh, kw, _, out) = x.shape, kernel.shape
+    return not _OLD and kh * kw > 1 and kernel.size > max(x.size + x.size // c * out, _TURNS)
+
+
 def _at_once(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
     """All places of the kernel side by side as channels."""
     x, (kh, kw, _, out) = jnp.pad(x, ((0, 0), *pads, (0, 0))), kernel.shape
@@ -68,13 +75,11 @@ def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
     (x, kernel), (dx, dkernel) = primals, tangents
     plain, blocks = (functools.partial(f, pads=pads) for f in (_convolution.fun, _by_blocks))
     # Linear in dkernel: JAX reads it backwards for the gradient. Only x is kept until then.
-    by_kernel = lax.platform_dependent(x, dkernel, cpu=jax.checkpoint(blocks), default=plain)
-    if kernel.size > dx.size + dx.size // dx.shape[-1] * kernel.shape[-1]:
-        turned = functools.partial(_turned, pads=pads)
-        by_image = lax.platform_dependent(dx, kernel, cpu=turned, default=plain)
-    else:
-        by_image = plain(dx, kernel)
-    return _convolution(x, kernel, pads), by_image + by_kernel
+    by_kernel = jax.checkpoint(blocks) if _gains(x, kernel) else plain
+    by_image = functools.partial(_turned, pads=pads) if _heavy(x, kernel) else plain
+    of_kernel = lax.platform_dependent(x, dkernel, cpu=by_kernel, default=plain)
+    of_image = lax.platform_dependent(dx, kernel, cpu=by_image, default=plain)
+    return _convolution(x, kernel, pads), of_image + of_kernel
 
 
 def _turned(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
