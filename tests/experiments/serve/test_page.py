@@ -2,7 +2,6 @@
 
 import base64
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -28,21 +27,6 @@ DROP = """([selector, nth, files]) => {
 def drop(page, selector, *files, nth=0):
     given = [[file.name, base64.b64encode(file.read_bytes()).decode()] for file in files]
     page.evaluate(DROP, [selector, nth, given])
-
-
-@pytest.fixture(scope="module")
-def playwright():
-    return pytest.importorskip("playwright.sync_api", reason="no browser: playwright is missing")
-
-
-@pytest.fixture(scope="module")
-def browser(playwright):
-    with playwright.sync_playwright() as p:
-        # A browser of the system, else the one that playwright installed.
-        path = shutil.which("chromium")
-        if path is None and not os.path.exists(p.chromium.executable_path):
-            pytest.skip("no browser: playwright install chromium")
-        yield p.chromium.launch(executable_path=path, args=["--no-sandbox"])
 
 
 def open_page(browser, url, width=1280, scheme="light"):

@@ -1,0 +1,91 @@
+"""The reports in a browser, as a person reads them: wide and narrow, light and dark, by keys."""
+
+import os
+
+import pytest
+
+from experiments import compare, launch
+
+pytestmark = pytest.mark.slow
+TINY = {
+    "quickstart": [
+        "--set=model.width=2", "--set=model.depth=1", "--set=data.batch_size=8", "--set=steps=4",
+        "--set=eval_every=4", "--set=log_every=1", "--set=data.options.train_scenes=8",
+        "--set=data.options.validation_scenes=8", "--set=data.options.test_scenes=10",
+    ],
+    "triplet_digits": ["--set=steps=2", "--set=eval_every=2", "--set=log_every=1"],
+}  # fmt: skip
+
+CUT = """[...document.querySelectorAll("section *")].filter(e =>
+    e.clientWidth && e.scrollWidth > e.clientWidth + 1 &&
+    getComputedStyle(e).overflowX === "hidden"
+).map(e => e.outerHTML.slice(0, 80))"""
+OVERLAPS = """(() => {
+    const boxes = [...document.querySelectorAll("section")].map(e => e.getBoundingClientRect());
+    const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 &&
+        a.top < b.bottom - 1 && b.top < a.bottom - 1;
+    return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b))).length;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """A report of each task, and a comparison."""
+    root = tmp_path_factory.mktemp("reports")
+    for name, changes in TINY.items():
+        assert launch.main([name, "--workdir", str(root / name), *changes]) == 0
+    assert compare.main([str(root / "quickstart"), "--rounds=1", f"--out={root / 'compare'}"]) == 0
+    pages = {name: root / name / "report.html" for name in TINY}
+    return pages | {"compare": root / "compare" / "compare.html"}
+
+
+def opened(browser, path, width, scheme):
+    """The page, with `faults`: errors of scripts, and all that it asked the network for."""
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("console", lambda said: page.faults.append(said.text))
+    page.on("requestfailed", lambda request: page.faults.append(request.url))
+    page.goto(path.as_uri())
+    return page
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", [*TINY, "compare"])
+def test_nothing_is_cut_and_nothing_overlaps(browser, reports, name, scheme, width):
+    page = opened(browser, reports[name], width, scheme)
+    if folder := os.environ.get("ZOO_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}-{scheme}-{width}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # What is wider than its box can be scrolled to there.
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(OVERLAPS) == 0
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark == ("rgb(15, 20, 25)" if scheme == "dark" else "rgb(246, 247, 249)")
+    assert page.faults == []
+    page.close()
+
+
+def test_a_slider_goes_from_picture_to_prediction_by_keys(browser, reports):
+    page = opened(browser, reports["quickstart"], 1280, "light")
+    figure = page.locator("figure", has=page.locator(".slide")).first
+    slider, images = figure.locator("input"), figure.locator(".layers img")
+
+    def opacities():
+        return [
+            round(float(images.nth(i).evaluate("e => getComputedStyle(e).opacity")), 2)
+            for i in (1, 2)
+        ]
+
+    assert opacities() == [1, 1] and slider.get_attribute("aria-valuetext") == "prediction"
+    slider.focus()
+    page.keyboard.press("Home")
+    assert opacities() == [0, 0] and slider.get_attribute("aria-valuetext") == "picture"
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    assert opacities() == [1, 0] and slider.get_attribute("aria-valuetext") == "truth"
+    boxes = [images.nth(i).bounding_box() for i in range(3)]
+    assert boxes[0] == boxes[1] == boxes[2]  # They lie on one another.
+    page.close()
