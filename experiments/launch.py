@@ -95,12 +95,7 @@ def run(args: argparse.Namespace) -> int:
     set_up_process()
     workdir = args.workdir or pathlib.Path("runs") / args.name
     layout = Layout(args.parallel)
-    if args.sweep and (args.action == "evaluate" or args.overfit is not None):
-        raise ValueError("--sweep trains; evaluate and --overfit are for one run at a time.")
-    if args.action == "evaluate" and (args.dry_run or args.overfit is not None):
-        raise ValueError("--dry-run and --overfit are for training; leave out `evaluate`.")
-    if args.on_device and (args.profile or args.sweep):
-        raise ValueError("--on-device takes many steps at once: no --profile, and no --sweep.")
+    check_options(args)
     if args.action == "evaluate":
         # What was trained, not what the file says today, with the few fields that may change.
         experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
@@ -141,6 +136,23 @@ def run(args: argparse.Namespace) -> int:
         print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
         return 128 + stop.signum
     return 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raises ValueError for options of which one would be ignored."""
+    evaluates, overfits = args.action == "evaluate", args.overfit is not None
+    if args.sweep and (evaluates or overfits):
+        raise ValueError("--sweep trains; evaluate and --overfit are for one run at a time.")
+    if evaluates and (args.dry_run or overfits):
+        raise ValueError("--dry-run and --overfit are for training; leave out `evaluate`.")
+    if args.on_device and (args.profile or args.sweep):
+        raise ValueError("--on-device takes many steps at once: no --profile, and no --sweep.")
+    if (args.on_device or args.profile) and (evaluates or overfits):
+        raise ValueError("--on-device and --profile are for a run's own training; leave them out.")
+    if args.profile and (args.sweep or args.dry_run):
+        raise ValueError("--profile traces one run's training: no --sweep, and no --dry-run.")
+    if args.json and not evaluates:
+        raise ValueError("--json is for evaluate; a training writes metrics.jsonl.")
 
 
 def show(scores: dict, *, as_json: bool) -> None:

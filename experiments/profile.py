@@ -36,7 +36,8 @@ class Trace(contextlib.AbstractContextManager):
             jax.block_until_ready(state)
             self.open.close()
             self.written = True
-            print(f"Steps {FIRST}-{LAST} are traced: tensorboard --logdir {self.folder}")
+            command = f"pip install tensorboard xprof; tensorboard --logdir {self.folder}"
+            print(f"Steps {FIRST}-{LAST} are traced: {command}")
             return
         self.step = jax.profiler.StepTraceAnnotation("train", step_num=count + 1)
         self.step.__enter__()

@@ -128,6 +128,10 @@ BAD = {
         ["quickstart", "evaluate", "--dry-run"],
         "leave out `evaluate`",
     ),
+    "a trace of an evaluation": (["quickstart", "evaluate", "--profile"], "leave them out"),
+    "a trace of a dry run": (["--dry-run", "--profile"], "--profile traces one run's training"),
+    "an over-fit on the device": (["--overfit=2", "--on-device"], "leave them out"),
+    "a training as JSON": (["--json"], "--json is for evaluate"),
     "classes that differ": (["--set=model.num_classes=3"], "model.num_classes=11"),
 }
 
