@@ -194,7 +194,7 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     every = _open(experiment, split_by="example", validation_share=0, test_share=0)
     class_of, looks, options, split = every.class_of(), every.looks, {}, "as the folders give it"
     if not every.given:
-        enough, share, why = hold_out(class_of, every.groups)
+        enough, share, why = hold_out(class_of, every.groups, every.split_seed)
         options["split_by"] = settle("data.options.split_by", "class" if enough else "example", why)
         if not enough:
             few = f"{len(class_of)} pictures are split in two, not in three"

@@ -135,7 +135,7 @@ def _facts(
             raise ValueError(f"The mask {mask} {wrong}; {REMEDY}.")
     names = list(pairs)
     groups = grouped(names, [(i, j) for i, j, _ in near_pairs(marks)], options["group"])
-    shares = options["validation_share"], options["test_share"]
+    shares = (options[o] for o in ("validation_share", "test_share", "split_seed"))
     splits, rule = split_pictures({n: pairs[n][0] for n in names}, groups, *shares)
     count, total, squares = sum(moments[n] for n in splits["train"])
     channels = slice(0, 1) if grey else slice(0, 3)

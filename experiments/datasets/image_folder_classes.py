@@ -63,6 +63,7 @@ class ImageFolderClasses(ClassFolders):
 
     With `split_by="class"` a class is in one split only, to tell apart what was not trained; with
     "example" each picture is drawn for itself. The shares are to be expected; 0 leaves a split out.
+    Another `split_seed` draws others.
     What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
     keeps pictures of one finding, and with "class" their classes, in one split ("session[0-9]+").
     """
@@ -70,7 +71,7 @@ class ImageFolderClasses(ClassFolders):
     VERSION = tfds.core.Version(f"1.{RULES}.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give the one with a folder of pictures a class as data.path."
     OPTIONS: Mapping = dict(
-        split_by="class", channels=3, group="", validation_share=0.2, test_share=0.2
+        split_by="class", channels=3, group="", validation_share=0.2, test_share=0.2, split_seed=0
     )
 
     def set_up(self) -> None:
@@ -96,7 +97,7 @@ class ImageFolderClasses(ClassFolders):
         return grouped(list(self.files), self.looks["near"], self.group)
 
     def split_names(self, classes: list[str], pictures: list[str]) -> dict[str, str]:
-        shares = self.validation_share, self.test_share
+        shares = self.validation_share, self.test_share, self.split_seed
         if self.split_by == "class":
             return split_classes(self.class_of(), self.groups, *shares)
         splits, _ = split_pictures(dict.fromkeys(pictures, ""), self.groups, *shares)

@@ -25,14 +25,14 @@ class ImageFolderMasks(SegmentationBuilder):
 
     What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
     keeps pictures of one finding in one split ("patient[0-9]+", "(patient[0-9]+)_slice[0-9]+"). The
-    shares are to be expected where the folder gives no such split.
+    shares are to be expected where the folder gives no such split; `split_seed` draws another.
     """
 
     VERSION = tfds.core.Version(f"1.{RULES}.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give one with pictures and masks as data.path."
     CLASS_NAMES, COLOURS = (), ()  # These and the next are set where a folder is given.
     MEAN, STD = (0.5,) * 3, (0.25,) * 3
-    OPTIONS: Mapping = dict(group="", validation_share=0.2, test_share=0.0)
+    OPTIONS: Mapping = dict(group="", validation_share=0.2, test_share=0.0, split_seed=0)
 
     def set_up(self) -> None:
         try:

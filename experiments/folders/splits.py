@@ -18,12 +18,14 @@ SHARES = (0.2, 0.3, 0.4, 0.5)  # Of validation; more where few pictures leave no
 Places = Iterable[tuple[int, int]]  # Of names that belong together.
 
 
-def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[str, str]:
+def split_by_hash(
+    names: Sequence[str], validation: float, test: float, seed: int = 0
+) -> dict[str, str]:
     """{name: split}, drawn with the shares of validation and test.
 
-    A name's own hash decides, whatever others there are. Only where that leaves a split empty, the
-    name whose hash is nearest goes there. Raises ValueError for shares that leave nothing to train
-    with, and fewer names than splits.
+    A name's own hash, with the seed, decides, whatever others there are. Only where that leaves a
+    split empty, the name whose hash is nearest goes there. Raises ValueError for shares that leave
+    nothing to train with, and fewer names than splits.
     """
     edges = {"train": 0.0, "validation": 1 - validation - test, "test": 1 - test}
     if min(validation, test) < 0 or edges["validation"] < 1e-9:
@@ -34,7 +36,8 @@ def split_by_hash(names: Sequence[str], validation: float, test: float) -> dict[
         problem = f"{len(names)} classes or pictures cannot fill {', '.join(wanted)}"
         raise ValueError(f"{problem}: add some, or set validation_share or test_share to 0.")
     # Files may have names that are no text; `check` draws them, too, before they are renamed.
-    texts = {n: f"zoo/{n}".encode(errors="surrogateescape") for n in names}
+    salt = f"zoo/{seed}/" if seed else "zoo/"
+    texts = {n: f"{salt}{n}".encode(errors="surrogateescape") for n in names}
     digests = {n: hashlib.sha256(text).digest() for n, text in texts.items()}
     draws = {n: int.from_bytes(digest[:6]) / 2**48 for n, digest in digests.items()}
     splits = {n: max(wanted, key=lambda s: (edges[s] <= u, edges[s])) for n, u in draws.items()}
@@ -74,7 +77,11 @@ def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, s
 
 
 def split_pictures(
-    given: Mapping[str, str], groups: Mapping[str, str], validation: float, test: float
+    given: Mapping[str, str],
+    groups: Mapping[str, str],
+    validation: float,
+    test: float,
+    seed: int = 0,
 ) -> tuple[dict[str, list[str]], str]:
     """Names by split and how it came, in words; `given` tells the folder's own, "" for none.
 
@@ -96,7 +103,7 @@ def split_pictures(
         raise ValueError(
             f"{what}, too few for {needed} splits; add others, or give train/ and val/."
         )
-    drawn = split_by_hash(firsts, *shares)
+    drawn = split_by_hash(firsts, *shares, seed)
     splits = {s: [n for n in pool if drawn[groups[n]] == s] for s in SPLITS}
     rule = f"by a hash of names, {len(pool)} pictures in {len(firsts)} groups that stay together"
     kept = " and ".join(s for s in told if s != "train")
@@ -105,7 +112,11 @@ def split_pictures(
 
 
 def split_classes(
-    classes: Mapping[str, str], groups: Mapping[str, str], validation: float, test: float
+    classes: Mapping[str, str],
+    groups: Mapping[str, str],
+    validation: float,
+    test: float,
+    seed: int = 0,
 ) -> dict[str, str]:
     """{picture: split} with each class in one, and classes that share a group; see `split_by_hash`.
 
@@ -119,11 +130,13 @@ def split_classes(
     if (count := len({*joined.values()})) < min(needed, len(names)):
         what = f"{len(names)} classes are {count} group(s), joined by near-duplicates or one name"
         raise ValueError(f"{what}, too few for {needed} splits; add others, or split by example.")
-    drawn = split_by_hash(list(dict.fromkeys(joined.values())), validation, test)
+    drawn = split_by_hash(list(dict.fromkeys(joined.values())), validation, test, seed)
     return {n: drawn[joined[name]] for n, name in classes.items()}
 
 
-def hold_out(classes: Mapping[str, str], groups: Mapping[str, str]) -> tuple[bool, float, str]:
+def hold_out(
+    classes: Mapping[str, str], groups: Mapping[str, str], seed: int = 0
+) -> tuple[bool, float, str]:
     """Whether whole classes can be held out, two at least of each split; the share; the reason.
 
     Where they cannot, pictures are, and more of them until there are two of one class and one of
@@ -131,14 +144,14 @@ def hold_out(classes: Mapping[str, str], groups: Mapping[str, str]) -> tuple[boo
     """
     count, held = len({*classes.values()}), {}
     try:
-        for n, split in split_classes(classes, groups, SHARES[0], SHARES[0]).items():
+        for n, split in split_classes(classes, groups, SHARES[0], SHARES[0], seed).items():
             held.setdefault(split, set()).add(classes[n])
     except ValueError:  # Fewer than splits.
         held = {}
     if held and min(map(len, held.values())) > 1:
         return True, SHARES[0], f"{count} classes are enough to hold whole ones out"
     for share in SHARES:
-        splits, _ = split_pictures(dict.fromkeys(classes, ""), groups, share, 0)
+        splits, _ = split_pictures(dict.fromkeys(classes, ""), groups, share, 0, seed)
         parts = [Counter(classes[n] for n in splits[s]) for s in ("train", "validation")]
         if all(len(part) > 1 and max(part.values()) > 1 for part in parts):
             return False, share, f"{count} classes are too few to hold whole ones out"

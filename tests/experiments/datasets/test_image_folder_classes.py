@@ -91,6 +91,13 @@ def test_hidden_and_other_files_are_left_alone(folder):
     assert len(where(folder)) == 72
 
 
+def test_another_seed_draws_another_split(folder):
+    for how in ("class", "example"):
+        first, other = (where(folder, split_by=how, split_seed=seed) for seed in (0, 1))
+        assert first == where(folder, split_by=how) and first.keys() == other.keys()
+        assert first != other
+
+
 def test_a_share_of_nothing_leaves_the_split_out(folder):
     assert opened(folder, validation_share=0).splits == ("train", "test")
     assert opened(folder, validation_share=0, test_share=0).splits == ("train",)

@@ -91,6 +91,13 @@ def test_void_beside_consecutive_ids_is_not_learnt(tmp_path):
     assert {int(v) for example in source for v in np.unique(example["label"])} == {0, 1, 2, 255}
 
 
+def test_another_seed_draws_another_split(tmp_path):
+    fill(tmp_path, 30)
+    first, again, other = (names(tmp_path, split_seed=seed) for seed in (0, 0, 1))
+    assert first == again == names(tmp_path) and other != first
+    assert set.union(*first.values()) == set.union(*other.values())
+
+
 def test_splits_of_folders_are_kept(tmp_path):
     fill(tmp_path, 3, images="train/images", masks="train/masks")
     fill(tmp_path, 2, images="val/images", masks="val/masks", first=3)

@@ -31,6 +31,14 @@ def test_what_is_added_moves_nothing_else():
     assert split_by_hash(NAMES[::-1], 0.2, 0.2) == many
 
 
+def test_another_seed_draws_another_split():
+    first, again, other = (split_by_hash(NAMES, 0.2, 0.2, seed) for seed in (0, 0, 1))
+    assert first == again == split_by_hash(NAMES, 0.2, 0.2)
+    # As if drawn anew: 0.6^2 + 0.2^2 + 0.2^2 stay where they were.
+    stay = np.mean([first[name] == other[name] for name in NAMES])
+    assert abs(stay - 0.44) < 3 * np.sqrt(0.44 * 0.56 / 2000)
+
+
 def test_a_name_that_is_no_text_is_drawn():
     assert len(split_by_hash([os.fsdecode(b"caf\xe9"), *NAMES[:9]], 0.2, 0.2)) == 10
 
