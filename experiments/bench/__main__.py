@@ -26,7 +26,7 @@ from experiments.bench import (
 )
 from experiments.bench.row import Row
 from experiments.bench.runner import gpus, measure_all
-from experiments.bench.table import markdown, merge, read, table, write
+from experiments.bench.table import machines, markdown, merge, read, table, write
 
 FAMILIES = (segmentation, encoders, mining, siamese, inputs, scores, startup, launcher, gpu)
 
@@ -77,7 +77,7 @@ def main() -> None:
         else:
             records = merge(path, row.name, record)
             write(path.with_suffix(".md"), markdown(rows, records))
-        print(table([row], records), flush=True)
+        print(table([row], records), *machines([row], records), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -70,11 +70,15 @@ def markdown(rows: Iterable[Row], records: Mapping[str, Any]) -> str:
     on_cpu = [row for row in rows if not row.on_gpu]
     numbers = _machines(rows, records)
     parts = [HEAD + table(on_cpu, records, numbers), ON_GPU + table(on_gpu, records, numbers)]
-    told = [
+    return "\n\n".join(parts + machines(rows, records)) + "\n"
+
+
+def machines(rows: Iterable[Row], records: Mapping[str, Any]) -> list[str]:
+    """A line for each machine and day that rows were measured on, with the versions."""
+    return [
         f"Machine {number}: {', '.join(key)}: {_versions(records, names)}."
-        for number, (key, names) in enumerate(numbers.items(), start=1)
+        for number, (key, names) in enumerate(_machines(rows, records).items(), start=1)
     ]
-    return "\n\n".join(parts + told) + "\n"
 
 
 def table(rows: Iterable[Row], records: Mapping, numbers: Mapping | None = None) -> str:

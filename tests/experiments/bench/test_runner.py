@@ -264,5 +264,7 @@ def test_a_run_writes_both_files_and_keeps_former_rows(side, tmp_path, monkeypat
     assert kept["c/d"] == record(0.5) and len(kept["a/b"]["sides"]["peer"]["times"]) == 1
     text = pathlib.Path("bench.md").read_text()
     assert text.index("| `a/b`: work |") < text.index("| `c/d`: work |")
-    assert capsys.readouterr().out.count("| `a/b`: work |") == 2
+    told = capsys.readouterr().out
+    assert told.count("| `a/b`: work |") == 2
     assert f"Python {platform.python_version()}: numpy " in text
+    assert told.count(f"Python {platform.python_version()}: numpy ") == 2  # --quick tells, too.
