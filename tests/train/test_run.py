@@ -12,6 +12,7 @@ from experiments.datasets import Digits8x8, DigitScenes
 from zoo.data.config import Data
 from zoo.models import AlignedEncoder, SiameseEncoder
 from zoo.train import embedding
+from zoo.train import run as run_module
 from zoo.train.config import Experiment, Optimizer
 from zoo.train.embedding import Embedding
 from zoo.train.parallel import Layout
@@ -127,3 +128,19 @@ def test_the_seed_reaches_the_mining(tmp_path, monkeypatch):
         (workdir := tmp_path / str(seed)).mkdir()
         rows.append(run.mined(workdir, 0, {})["negative"])
     assert not np.array_equal(*rows)
+
+
+def test_the_next_evaluation_batch_is_under_way_when_one_is_read(monkeypatch):
+    """So that devices need not wait for the host, which adds up."""
+    run, events = run_of(), []
+
+    def program(variables, batch):
+        events.append("dispatched")
+        return batch["weight"]
+
+    monkeypatch.setattr(run_module, "to_host", lambda x: events.append("read") or np.asarray(x))
+    weights = np.concatenate(list(run._results(program, {}, run.source("validation"))))
+    assert weights.sum() == len(run.source("validation"))
+    count = len(weights) // 16
+    steps = (count - 1) * ["dispatched", "read"]
+    assert events == ["dispatched", *steps, "read"] and count > 2

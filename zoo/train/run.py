@@ -1,6 +1,7 @@
 """What an experiment becomes: data, task, model, optimizer and the programs mapped on devices."""
 
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -142,9 +143,11 @@ class Run:
             with explained(problem, "see data.size and data.score_at", (ValueError, FlaxError)):
                 jax.eval_shape(program, variables, next(self.eval_batches(source)))
 
-    def _shares(self, source: Sequence) -> Iterator[dict[str, Any]]:
-        """The evaluation batches of a split on the devices."""
-        return map(self.layout.split, self.eval_batches(source, **self._where))
+    def _results(self, program: Callable, variables: Any, source: Sequence) -> Iterator[Any]:
+        """What a program gives for each evaluation batch, on the host; the next is under way."""
+        shares = map(self.layout.split, self.eval_batches(source, **self._where))
+        given = (program(variables, share) for share in shares)
+        return (to_host(one) for one, _ in itertools.pairwise(itertools.chain(given, [None])))
 
     def sums(self, variables: Mapping[str, Any], split: str) -> dict[str, np.ndarray]:
         """The task's sums over a whole split: int64 and float64, every example once.
@@ -152,8 +155,7 @@ class Run:
         The variables lie on the devices, as `layout.put` leaves them or a state holds them.
         """
         totals: dict[str, np.ndarray] = {}
-        for batch in self._shares(self.source(split)):
-            sums, rows = to_host(self._eval_step(variables, batch))
+        for sums, rows in self._results(self._eval_step, variables, self.source(split)):
             for name, part in {**sums, **self.task.row_sums(rows)}.items():
                 wide = part.astype(np.int64 if part.dtype.kind in "iu" else np.float64)
                 totals[name] = totals[name] + wide if name in totals else wide
@@ -161,5 +163,5 @@ class Run:
 
     def embeddings(self, variables: Mapping[str, Any], source: Sequence) -> np.ndarray:
         """The model's embedding of every picture in order: [n, d] float32; variables as `sums`."""
-        parts = (to_host(self._embed_step(variables, batch)) for batch in self._shares(source))
+        parts = self._results(self._embed_step, variables, source)
         return np.concatenate([embeddings[weights > 0] for embeddings, weights in parts])
