@@ -88,7 +88,7 @@ def train(task, model, batch_size, data=DATA, rate=1e-2, snapshots=()):
         if step in snapshots:
             maps[step] = run.embeddings(state.variables(), run.source("test"))
         if step < STEPS:
-            state, metrics = run.train_step(state, run.layout.split(batch))
+            state, metrics = run.train_step(state, run.split(batch))
     print(f"{task.loss}: loss {metrics['loss']:.3f} after {STEPS} steps")
     return run, state.variables(), maps
 

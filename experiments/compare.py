@@ -75,7 +75,7 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
             "workdir": str(workdir),
             "seed": experiment.seed,
             "data": f"{info.name} {experiment.split}",
-            "scored_at": scored_at(experiment.data),
+            "scored_at": scored_at(experiment.data, run.task.sums is not None),
             "hash": next(digest for split, *_, digest in splits if split == experiment.split),
             "splits": splits,
             "batch": experiment.data.batch_size,
@@ -120,9 +120,9 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
     return rows
 
 
-def scored_at(data: Data) -> str:
-    """The size at which pictures are scored."""
-    own = data.size is None or data.score_at == "source"
+def scored_at(data: Data, labels: bool) -> str:
+    """The size at which pictures are scored: of maps of labels, or as an encoder sees them."""
+    own = data.size is None or (labels and data.score_at == "source")
     return "their own size" if own else "{}x{} px".format(*data.size)
 
 

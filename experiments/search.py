@@ -38,7 +38,9 @@ def search(run: Trained, gallery: File, image: File, *, k: int = 5) -> list[dict
     """
     paths, points, _, mark = read_gallery(gallery)
     if mark != fingerprint(run):
-        problem = f"{gallery} was embedded by another model, or by {run.workdir} at another step"
+        problem = (
+            f"{gallery} was embedded by another model or zoo, or by {run.workdir} at another step"
+        )
         raise ValueError(f"{problem}; embed its pictures again, or name its model by --workdir.")
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}.")

@@ -76,7 +76,7 @@ def ours(*, kind: str, count: int, kept: bool) -> Case:
     names = tuple(map(str, range(CLASSES)))
     info = Info("pictures", CLASSES, names, channels=3, mean=MEAN, std=STD)
     cores, mib = len(os.sched_getaffinity(0)), 1024 if kept else 0
-    records, places = Records(files(kind, count)), list(map(str, range(count)))
+    records, places = Records(files(kind, count)), [("pictures", range(count))]
     source = Source(records, info, ("train",), "pictures", places, "image", "label", mib, 0)
     options = {"crop": (CROP, CROP), "augment": Augment(flip=True), "threads": cores}
     data = Data("pictures", batch_size=BATCH, **options)

@@ -56,7 +56,8 @@ def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, s
     by_finding: dict[Any, list[int]] = {}
     for i, name in enumerate(names if pattern else ()):
         if match := re.search(pattern, name):
-            by_finding.setdefault(match.groups() or match[0], []).append(i)
+            held = tuple(part for part in match.groups() if part is not None)
+            by_finding.setdefault(held or match[0], []).append(i)
     if pattern and not by_finding:
         what = f"group={pattern!r} is found in no path of the folder, such as {names[0]}"
         raise ValueError(f"{what}; give one that is, or data.group= for no groups.")

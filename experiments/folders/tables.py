@@ -75,9 +75,9 @@ def _named(lines: Collection[str], headed: bool) -> list[tuple[str, list[int]]]:
         # "road 1, car 2" are ids; "type 1, type 2" and "sky, type 1" are names.
         if all(found) and all(len({m[k] for m in found}) == len(found) for k in (1, 2)):
             rows[head:] = [([m[1]], [int(d) for d in m[2].split()]) for m in found]
-    if headed and len(rows) > 1 and not rows[0][1]:
-        above = rows[1][1] and _HEAD.search(texts[0])
-        rows = rows[1:] if above or _TITLE.fullmatch(rows[0][0][0]) else rows
+    if len(rows) > 1 and not rows[0][1]:
+        above = rows[1][1] and _HEAD.search(texts[0].replace('","', " "))
+        rows = rows[1:] if above or (headed and _TITLE.fullmatch(rows[0][0][0])) else rows
     for (name, *more), numbers in rows:
         if more:
             what = f"the row of {name!r} holds {more[0]!r}, too, which is neither id nor colour"
@@ -105,7 +105,7 @@ def _rows(data: Any) -> list[str]:
     if isinstance(data, dict):
         data = next((data[k] for k in ("labels", "classes", "categories") if k in data), data)
     return [
-        ",".join(f'"{text}"' for text in _flat(row))
+        ",".join('"{}"'.format(text.replace('"', "")) for text in _flat(row))
         for row in (data.items() if isinstance(data, dict) else data)
     ]
 

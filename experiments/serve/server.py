@@ -180,7 +180,9 @@ def application(
             raise HTTPException(404, f"{told} is gone; embed the gallery's pictures anew.")
         # An edited gallery may name any file, and a name may lie of what is inside.
         with contextlib.suppress(Exception), Image.open(path, formats=FORMATS) as header:
-            return FileResponse(path, media_type=header.get_format_mimetype(), headers=OWN)
+            # A phone's MPO begins as a JPEG, which browsers know.
+            kind = "image/jpeg" if header.format == "MPO" else header.get_format_mimetype()
+            return FileResponse(path, media_type=kind, headers=OWN)
         raise HTTPException(404, f"{told} is none of {', '.join(FORMATS)} inside.")
 
     return api

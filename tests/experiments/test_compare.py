@@ -231,7 +231,11 @@ def test_runs_that_are_scored_otherwise_are_refused(key, value, words):
     ],
 )
 def test_where_pictures_are_scored(fields, told):
-    assert compare.scored_at(Data("shapes", **fields)) == told
+    data = Data("shapes", **fields)
+    assert compare.scored_at(data, labels=True) == told
+    # An encoder sees no other size.
+    seen = "{}x{} px".format(*data.size) if data.size else "their own size"
+    assert compare.scored_at(data, labels=False) == seen
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

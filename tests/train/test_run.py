@@ -68,11 +68,12 @@ def test_the_seed_reaches_the_batches(task):
 def test_parts_of_fewer_than_two_classes_are_refused():
     """Of one class there is no negative: the loss would be 0, and nothing learnt."""
     parts = Optimizer(name="adam", learning_rate=1e-2, accumulate=4)  # Of 4 classes x 4 pictures.
+    run, pairs = run_of(optimizer=parts), Embedding(loss="contrastive", options={"margin": 0.5})
+    variables = jax.eval_shape(ENCODER.init, jax.random.key(0), *run.blank_inputs())
     with pytest.raises(ValueError, match=r"accumulate=4 cuts .*=16 into parts of less than two"):
-        run_of(optimizer=parts)
-    run_of(optimizer=dataclasses.replace(parts, accumulate=2))
-    pairs = Embedding(loss="contrastive", options={"margin": 0.5})
-    run_of(pairs, optimizer=parts)
+        run.check(variables)
+    run_of(optimizer=dataclasses.replace(parts, accumulate=2)).check(variables)
+    run_of(pairs, optimizer=parts).check(variables)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Source(Sequence):
     info: Info
     splits: tuple[str, ...]  # All that the data set has.
     where: str  # Data set and split, for messages.
-    places: Sequence[str]  # Of each, the same in any slice: "mnist test[7000]".
+    places: Sequence[tuple[str, range]]  # Runs of "mnist test": alike in any slice of a split.
     image: str  # Names of the features.
     label: str
     cache_mib: int
@@ -50,7 +50,7 @@ class Source(Sequence):
             return self._kept[index]
         record = self.records[index]
         given = next((record[f] for f in ("name", "file_name") if f in record), None)
-        name = self.places[index] if given is None else given.decode()
+        name = self._place(index) if given is None else given.decode()
         image = self._image(record[self.image], name)
         label = self._label(record[self.label], image.shape[:2], name)
         example = {"image": image, "label": label, "name": name}
@@ -63,6 +63,14 @@ class Source(Sequence):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where}, {len(self)} examples)"
+
+    def _place(self, index: int) -> str:
+        """What stands for a name where there is none: "mnist test[7000]"."""
+        for name, run in self.places:
+            if index < len(run):
+                return f"{name}[{run[index]}]"
+            index -= len(run)
+        raise IndexError(index)
 
     def _image(self, image: np.ndarray, name: str) -> np.ndarray:
         image, channels = np.asarray(image), self.info.channels
@@ -133,12 +141,12 @@ def read_split(builder, name: str, split: str, *, skip: Sequence[str] = ()) -> S
         raise ValueError(f"The split {split!r} of {name} cannot be read: {error}") from error
 
 
-def places(builder, split: str) -> list[str]:
-    """Where each record of a split, or of a slice of one, stands in its split."""
-    splits = builder.info.splits
-    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
-    found = [(p.splitname, range(splits[p.splitname].num_examples)[p.from_ : p.to]) for p in parts]
-    return [f"{builder.name} {name}[{i}]" for name, some in found for i in some]
+def places(builder, split: str) -> list[tuple[str, range]]:
+    """Where the records of a split, or of slices of some, stand in their splits."""
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(builder.info.splits)
+    parts = [(p.splitname, range(sizes[p.splitname])[p.from_ : p.to]) for p in parts]
+    return [(f"{builder.name} {name}", run) for name, run in parts]
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

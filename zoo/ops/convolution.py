@@ -18,10 +18,11 @@ _PAYS = 2**21  # Products at a place of the kernel, below which compiling costs 
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
-    """`jax.lax.conv_general_dilated`; on CPU the gradient by the kernel by blocks if that is fast.
+    """`jax.lax.conv_general_dilated`; on CPU the gradient by the kernel by blocks if that is fast,
+    and that by the image from turned maps where the kernel is larger than they.
 
     Blocks are summed in float32. Differentiates in any mode and as often as one likes. Before JAX
-    0.10 that gradient is XLA's in any case. A kernel larger than the map, as FCN's on a small
+    0.10 both are XLA's in any case. A kernel larger than the map, as FCN's on a small
     picture, is one product of matrices: XLA on CPU takes up to 80 times as long.
     """
     plain = _plain(x, kernel, strides, options)
@@ -53,8 +54,8 @@ def _gains(x: jax.Array, kernel: jax.Array) -> bool:
 
 def _heavy(x: jax.Array, kernel: jax.Array) -> bool:
     """Whether turning the kernel takes longer than turning what goes in and comes out."""
-    (*_, c), (kh, kw, _, out) = x.shape, kernel.shape
-    return not _OLD and kh * kw > 1 and kernel.size > max(x.size + x.size // c * out, _TURNS)
+    (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
+    return not _OLD and kh * kw > 1 and kernel.size > max(b * h * w * (c + out), _TURNS)
 
 
 def _at_once(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:

@@ -41,7 +41,7 @@ class Optimizer:
     power: float = 0.9  # Of "polynomial".
     clip_norm: float | None = None  # Largest global norm of a gradient.
     ema: float = 0.0  # Decay of the average of parameters; 0 keeps none.
-    accumulate: int = 1  # Parts a device's batch goes through in.
+    accumulate: int = 1  # Parts that a batch goes through in, each over all devices.
 
     def __post_init__(self):
         fields.check_types(self)

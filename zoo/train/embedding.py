@@ -194,17 +194,18 @@ class BoundEmbedding(Task):
         return found
 
     def warning(self, metrics: Mapping[str, float]) -> str | None:
-        """Of a collapse: all pictures near one point, where a triplet's loss is the margin."""
+        """Of a collapse: all pictures at one point, or so near one that a triplet is stuck."""
         options, spread = self.config.options, metrics.get("embedding_spread", np.inf)
         margin, reach = options.get("margin", 0), spread ** (1 + options.get("squared", False))
         stuck, unit = (np.logaddexp(0, margin), 0.1) if options.get("soft") else (margin, margin)
-        if spread > 1e-6 and (reach > COLLAPSED * unit or metrics["loss"] < 0.95 * stuck):
+        near = reach <= COLLAPSED * unit and metrics["loss"] >= 0.95 * stuck
+        if not (near or spread <= 1e-6):
             return None
+        other = "task.loss=batch_all_triplet or batch_semi_hard_triplet, "
         return (
             f"the embeddings have shrunk to a point (their spread is {spread:.2g}) and the loss is "
-            f"stuck at {metrics['loss']:.3g}. What helps: another optimizer.learning_rate, a "
-            f"longer optimizer.warmup_steps, task.loss=batch_all_triplet or "
-            f"batch_semi_hard_triplet, less dropout, model.normalize=true."
+            f"stuck at {metrics['loss']:.3g}. What helps: another optimizer.learning_rate, more "
+            f"optimizer.warmup_steps, {other * (unit > 0)}less dropout, model.normalize=true."
         )
 
     def mine(self, run, variables, seed: Sequence[int]) -> dict[str, np.ndarray]:
@@ -233,5 +234,9 @@ def pair_distances(model, variables, x: np.ndarray, y: np.ndarray) -> np.ndarray
     """How far apart pairs of embeddings [m, d] are: Euclidean, or minus a judging model's logit."""
     if not hasattr(model, "verdict"):
         return euclidean(x, y)
-    verdict = jax.jit(functools.partial(model.apply, method="verdict"))
-    return -np.asarray(verdict(variables, x, y))
+    return -np.asarray(_verdict(model)(variables, x, y))
+
+
+@functools.lru_cache(maxsize=8)  # What is compiled is kept with the function.
+def _verdict(model) -> Callable:
+    return jax.jit(functools.partial(model.apply, method="verdict"))

@@ -39,10 +39,6 @@ class Run:
         self.task = experiment.task.bind(self.info, self.train_source if trains else None)
         self.task.check_model(experiment.model)
         info, rule, seed = self.info, experiment.optimizer, experiment.seed
-        k, b = getattr(experiment.task, "images_per_class", 1), experiment.data.batch_size
-        if self.task.mines and 1 < rule.accumulate > b // (2 * k):
-            what = f"cuts data.batch_size={b} into parts of less than two classes of {k} pictures"
-            raise ValueError(f"optimizer.accumulate={rule.accumulate} {what}; take fewer parts.")
         self.preprocess = Preprocess(info.channels, info.mean, info.std, experiment.data.size)
         self.learning_rate = optimizer.schedule(rule, experiment.steps)
         self.tx = optimizer.optimizer(rule, self.learning_rate)
@@ -125,6 +121,10 @@ class Run:
     def check(self, variables: Mapping[str, Any]) -> None:
         """Raises ValueError where training or evaluation would stop at its first batch."""
         model, task, data = self.experiment.model, self.task, self.experiment.data
+        k, b = getattr(self.experiment.task, "images_per_class", 1), data.batch_size
+        if task.mines and 1 < (parts := self.experiment.optimizer.accumulate) > b // (2 * k):
+            what = f"cuts data.batch_size={b} into parts of less than two classes of {k} pictures"
+            raise ValueError(f"optimizer.accumulate={parts} {what}; take fewer parts.")
 
         def loss(variables, batch):
             return apply_loss(task, model.apply(variables, *task.inputs(batch)), batch)
@@ -132,13 +132,12 @@ class Run:
         with explained("The loss cannot be computed", "mend the fields of task", TypeError):
             jax.eval_shape(loss, variables, self.train_items()[0])
         gallery = getattr(self.experiment.task, "gallery", None)
-        for split in dict.fromkeys((data.validation_split, self.experiment.split)):
+        splits = data.validation_split, self.experiment.split, gallery or self.experiment.split
+        for split in dict.fromkeys(splits):
             source, problem = self.source(split), f"Split {split!r} cannot be scored"
             if gallery and not np.isin(source.labels, self.source(gallery).labels).any():
-                hint = "set task.gallery=none, or another"
-                raise ValueError(
-                    f"{problem}: the gallery {gallery!r} has none of its classes; {hint}."
-                )
+                has = f"the gallery {gallery!r} has none of its classes"
+                raise ValueError(f"{problem}: {has}; set task.gallery=none, or another.")
             program = make_embed_step(model) if task.sums is None else make_eval_step(model, task)
             with explained(problem, "see data.size and data.score_at", (ValueError, FlaxError)):
                 jax.eval_shape(program, variables, next(self.eval_batches(source)))

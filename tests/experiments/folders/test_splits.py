@@ -163,6 +163,13 @@ def test_a_pattern_that_joins_nothing_is_refused(pattern):
         grouped(SLICES, [], pattern)
 
 
+def test_parentheses_that_hold_nothing_join_nothing():
+    """Of what else the pattern found it may be many things."""
+    names = ["a/p1_s1", "a/p1_s2", "b/x", "c/y"]
+    groups = grouped(names, [], r"(p\d+)?_s|[bc]/")
+    assert groups == {"a/p1_s1": "a/p1_s1", "a/p1_s2": "a/p1_s1", "b/x": "b/x", "c/y": "c/y"}
+
+
 def test_a_rule_tells_the_number_of_groups():
     groups = grouped(SLICES, [], "(patient[0-9]+)_slice[0-9]+")
     splits, rule = split_pictures(dict.fromkeys(SLICES, ""), groups, 0.3, 0)

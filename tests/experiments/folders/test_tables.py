@@ -29,6 +29,8 @@ def test_other_files_are_no_tables(tmp_path):
         ("classes.json", '["type 1", "type 2"]', {0: "type 1", 1: "type 2"}),
         ("_classes.csv", "Pixel Value, Class\n0, ground\n1, type 1\n", {0: "ground", 1: "type 1"}),
         ("classes.json", '["road 1", "car 2"]', {0: "road 1", 1: "car 2"}),
+        ("classes.json", '[["name", "id"], ["sky", 0], ["road", 1]]', {0: "sky", 1: "road"}),
+        ("classes.json", '{"the \\"big\\" car": 1, "b": 0}', {1: "the big car", 0: "b"}),
         ("classes.csv", '"tree, old",3\n"road",5\n,,\n', {3: "tree, old", 5: "road"}),
     ],
 )

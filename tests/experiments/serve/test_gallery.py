@@ -88,12 +88,17 @@ def test_of_a_gallery_only_pictures_are_shown(encoder, tmp_path):
     (tmp_path / "secret.png").write_text("no picture")
     os.mkfifo(tmp_path / "endless.png")
     names = [picture, named, tmp_path / "secret.png", tmp_path / "gone.png", tmp_path,
-             tmp_path / "endless.png"]  # fmt: skip
+             tmp_path / "endless.png", tmp_path / "phone.jpg"]  # fmt: skip
+    two = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (4, 4))  # And a preview behind it.
+    two[0].save(names[-1], "MPO", save_all=True, append_images=two[1:])
     with np.load(encoder[1]) as arrays:
-        np.savez(tmp_path / "edited.npz", **{**arrays, "paths": list(map(str, names))})
+        points = np.resize(arrays["embeddings"], (len(names), 5))
+        edited = {**arrays, "paths": list(map(str, names)), "embeddings": points}
+        np.savez(tmp_path / "edited.npz", **edited)
     with running(encoder[0], tmp_path / "edited.npz") as url:
         shown = [requests.get(f"{url}/api/gallery/{n}", timeout=9) for n in range(len(names))]
-    assert [answer.status_code for answer in shown] == [200, 200, 404, 404, 404, 404]
+    assert [answer.status_code for answer in shown] == [200, 200, 404, 404, 404, 404, 200]
+    assert shown.pop().headers["Content-Type"] == "image/jpeg"
     for answer in shown[:2]:
         assert answer.content == picture.read_bytes()
         assert answer.headers["Content-Type"] == "image/png"
@@ -102,7 +107,7 @@ def test_of_a_gallery_only_pictures_are_shown(encoder, tmp_path):
         assert answer.headers["Cache-Control"] == "no-cache"
     told = [answer.json()["error"] for answer in shown[2:]]
     assert told[0] == f"{names[2]} is none of PNG, JPEG, WEBP, BMP, GIF, TIFF inside."
-    for name, words in zip(names[3:], told[1:], strict=True):
+    for name, words in zip(names[3:-1], told[1:], strict=True):
         assert words == f"{name} is gone; embed the gallery's pictures anew."
 
 
