@@ -68,8 +68,8 @@ from zoo.train.segmentation import BoundSegmentation
 from zoo.train.state import create
 from zoo.train.step import make_train_step
 
-# Every device takes as many pictures of a batch.
-STEPS, BATCH = 60, -(-8 // jax.device_count()) * jax.device_count()
+STEPS, BATCH = 60, 8
+BATCH += -BATCH % jax.device_count()  # Every device takes as many pictures.
 
 # %% [markdown]
 # ## 1. The pictures
