@@ -17,20 +17,12 @@ from tensorboardX.proto.event_pb2 import Event
 import zoo
 from experiments import launch
 from experiments.report import finish
+from tiny_launches import TINY
 from zoo.train import config
 
 spec = importlib.util.spec_from_file_location("pages", pathlib.Path(__file__).with_name("pages.py"))
 pages = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pages)
-
-TINY = {
-    "quickstart": [
-        "--set=model.width=2", "--set=model.depth=1", "--set=data.batch_size=8", "--set=steps=4",
-        "--set=eval_every=4", "--set=log_every=1", "--set=data.options.train_scenes=8",
-        "--set=data.options.validation_scenes=8", "--set=data.options.test_scenes=10",
-    ],
-    "triplet_digits": ["--set=steps=2", "--set=eval_every=2", "--set=log_every=1"],
-}  # fmt: skip
 
 
 def launched(name, workdir, *more):

@@ -5,16 +5,9 @@ import os
 import pytest
 
 from experiments import compare, launch
+from tiny_launches import TINY
 
 pytestmark = pytest.mark.slow
-TINY = {
-    "quickstart": [
-        "--set=model.width=2", "--set=model.depth=1", "--set=data.batch_size=8", "--set=steps=4",
-        "--set=eval_every=4", "--set=log_every=1", "--set=data.options.train_scenes=8",
-        "--set=data.options.validation_scenes=8", "--set=data.options.test_scenes=10",
-    ],
-    "triplet_digits": ["--set=steps=2", "--set=eval_every=2", "--set=log_every=1"],
-}  # fmt: skip
 
 CUT = """[...document.querySelectorAll("section *")].filter(e =>
     e.clientWidth && e.scrollWidth > e.clientWidth + 1 &&
