@@ -70,7 +70,6 @@ class Source(Sequence):
             if index < len(run):
                 return f"{name}[{run[index]}]"
             index -= len(run)
-        raise IndexError(index)
 
     def _image(self, image: np.ndarray, name: str) -> np.ndarray:
         image, channels = np.asarray(image), self.info.channels

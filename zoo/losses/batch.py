@@ -24,7 +24,7 @@ from zoo.ops.distance import (
     safe_sqrt,
     weighted_differences,
     zeros_like,
-)  # fmt: skip
+)
 
 # Positives compared in one pass over [a, b].
 _SLOTS = 4

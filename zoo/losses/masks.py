@@ -51,7 +51,8 @@ def check_labels(labels: jax.Array, valid: OrNone) -> tuple[jax.Array, jax.Array
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels must be integers [b]; got {labels.dtype} {labels.shape}.")
     valid = check_valid(valid, labels.shape)
-    if (found := seen(labels)) is not None and found.size:
+    wide = not np.can_cast(labels.dtype, np.int32)  # Else there is no need to fetch them.
+    if wide and (found := seen(labels)) is not None and found.size:
         ends, limits = (found.min(), found.max()), np.iinfo(np.int32)
         if ends[0] < limits.min or ends[1] > limits.max:
             raise ValueError(f"labels must fit int32; got {ends[0]} to {ends[1]}: renumber them.")

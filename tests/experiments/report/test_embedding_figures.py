@@ -1,8 +1,10 @@
 """Which pictures the sheets of an embedding show, and in which colour."""
 
 import numpy as np
+import pytest
 
 from experiments.report import embedding_figures
+from experiments.report.embedding import baseline
 from experiments.report.embedding_figures import RIGHT, WRONG
 from zoo.train.embedded import Embedded, euclidean
 
@@ -21,3 +23,19 @@ def test_the_hardest_pairs_and_the_nearest_neighbours(monkeypatch):
     shown = [[int(cell[0].flat[0]) for cell in line] for line in sheets[0]]
     assert shown == [[2, 0], [3, 1], [1, 0, 1, 0], [2, 2, 3, 3]]
     assert [cell[2] for cell in sheets[1][2][1:]] == [WRONG, WRONG, RIGHT]
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [((8, 6), "Raw pixels: "), ((640, 320), "Raw pixels, 128x64 of them: ")]
+)
+def test_raw_pixels_of_large_pictures_are_shrunk(size, words):
+    """Two classes that brightness tells apart: no error at any size."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 10)
+    images = [rng.integers(0, 50, (*size, 3)) + 150 * label for label in labels]
+    source = type("Source", (list,), {})({"image": x.astype(np.uint8)} for x in images)
+    source.labels, source.drawers = labels, None
+    told = baseline(Embedded(np.eye(20), source, None, euclidean))
+    assert words in told and "recall_at_1 1.0000, eer 0.0000" in told
+    source[3] = {**source[3], "image": source[3]["image"][1:]}
+    assert baseline(Embedded(np.eye(20), source, None, euclidean)) == ""
