@@ -181,7 +181,7 @@ def test_a_faulty_example_is_refused_by_name(pets, more, message):
     [
         ({"label": "segmentation_maks"}, r"no feature 'segmentation_maks' \(nearest: segment"),
         ({"num_classes": None}, "does not tell its number of classes: give data.num_classes"),
-        ({"options": {"sise": 3}}, "no option 'sise'; it has config"),
+        ({"options": {"sise": 3}}, "cannot be opened .*unexpected keyword argument 'sise'"),
         ({"name": "pets_alik"}, r"no data set 'pets_alik' \(nearest: pets_alike"),
         ({"name": "pets_alike/big"}, "pets_alike has no configuration 'big'; it has none"),
         ({"name": "pets alike"}, "no data set 'pets alike'"),

@@ -207,7 +207,7 @@ X, Y = np.zeros((4, 2)), np.array([0, 0, 1, 1])
         ((X, Y * 1.0, (1,)), {}, r"labels must be 4 integers.* got \[0\. 0\."),
         ((X[0], Y), {}, r"embeddings must be \[n, d\].* got \(2,\)"),
         ((X[:0], Y[:0]), {}, r"not empty; got \(0, 2\)"),
-        ((X + np.nan, Y), {}, r"finite and not empty; got \(4, 2\): \[\[nan"),
+        ((X + np.nan, Y), {}, r"must be finite; 4 rows are not, first 0"),
         ((X, Y, (1, 4)), {}, r"k must be in 1\.\.3, .* got \(1, 4\)"),
         ((X, Y, (0,)), {}, r"k must be in 1\.\.3, .* got \(0,\)"),
         ((X, Y, ()), {}, r"k must be in 1\.\.3, .* got \(\)"),

@@ -16,6 +16,7 @@ import pytest
 from flax import linen as nn
 
 from support import equal, initialised, picture
+from zoo.infer.predict import predict_logits
 from zoo.models import (
     FCDenseNet56,
     FCDenseNet67,
@@ -259,6 +260,10 @@ def test_tiles_with_a_halo_equal_the_whole(name):
             )
             made[:, to_rows, to_columns] = tile[:, rows, columns]
     equal(made, whole)
+    # And as `predict` cuts, to the end of a side that the stride does not divide.
+    strip = picture(4 * halo + side, 5, 3)
+    tiled = predict_logits(model, variables, strip, tile=4 * halo, overlap=2 * halo)
+    equal(tiled, predict_logits(model, variables, strip, tile=None))
 
 
 # Training.

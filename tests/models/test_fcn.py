@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from support import equal, initialised, picture
+from zoo.infer.predict import predict_logits
 from zoo.models import FCN8s, FCN16s, FCN32s
 from zoo.ops import upsample_bilinear
 
@@ -86,6 +87,8 @@ def twin(torch, model, params, image):
         return x[:, :, offset : offset + h, offset : offset + w]
 
     x = data = torch.from_numpy(image).permute(0, 3, 1, 2)
+    if not model.pad:
+        x = F.pad(x, (0, -x.shape[3] % 32, 0, -x.shape[2] % 32))
     pools = []
     for level, n in enumerate(CONVOLUTIONS):
         for i in range(n):
@@ -102,9 +105,7 @@ def twin(torch, model, params, image):
 
     def fuse(x, pool, score, offset):
         skip = conv(pool, leaves[score])
-        # Without the original's zeros the skip is the smaller one.
-        skip, x = (crop(skip, offset, x), x) if model.pad else (skip, crop(x, 0, skip))
-        return x + skip
+        return x + crop(skip, offset, x)
 
     x = fuse(up(x, "upscore2", 2), scales[0] * pools[3], "score_pool4", 5)
     if isinstance(model, FCN8s):
@@ -231,6 +232,15 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     assert made["conv_general_dilated"] == 14 * [jnp.bfloat16] + 3 * [jnp.float32]
     # fc6 is larger than its map, hence a product; then the three that enlarge.
     assert made["dot_general"] == [jnp.bfloat16] + 3 * [jnp.float32]
+
+
+@pytest.mark.parametrize(("kind", "pad"), [(FCN8s, 0), (FCN32s, 100)])
+def test_tiles_equal_the_whole_at_a_side_that_32_does_not_divide(kind, pad):
+    """To its end: the last tile is padded as the model pads the picture."""
+    model, image = kind(2, width=1, pad=pad), picture(1061, 7, 1)
+    variables = jax.tree.map(lambda p: picture(*p.shape), initialised(model, image[None]))
+    whole = predict_logits(model, variables, image, tile=None)
+    equal(predict_logits(model, variables, image, tile=1024), whole)
 
 
 def test_vmap_equals_a_batch():

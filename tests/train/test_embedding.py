@@ -301,7 +301,7 @@ def test_a_task_that_makes_no_sense_is_refused(fields, message):
         ({"model": UNet(num_classes=3)}, "UNet gives classes, not embeddings"),
         ({"model": SiameseVerifier(ENCODER)}, "needs an encoder.*got SiameseVerifier"),
         ({"task": Embedding(loss="pair_cross_entropy")}, "judges pairs.*got SiameseEncoder"),
-        ({"task": Embedding(options={"margin": 0.1}, images_per_class=3)}, "does not divide by"),
+        ({"task": Embedding(options={"margin": 0.1}, images_per_class=3)}, "is not divisible by"),
         ({"task": Embedding(options={"margin": 0.1}, images_per_class=1)}, "without a positive"),
         ({"task": Embedding(options={"margin": 0.1}, images_per_class=2)}, "8, but there are 7"),
         ({"task": Embedding(options={"margin": 1.0}, headline="one_shot_accuracy")}, "who drew"),

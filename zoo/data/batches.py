@@ -92,7 +92,13 @@ def eval_batches(source: Sequence, data: Data, preprocess: Preprocess, **where: 
 
 
 def padded_batches(
-    source: Sequence, prepare: Callable[..., dict], *, threads: int, batch_size: int, **where: int
+    source: Sequence,
+    prepare: Callable[..., dict],
+    *,
+    threads: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Batch]:
     """The arrays that `prepare` makes of each example, b = `batch_size / process_count` at a time.
 
@@ -101,10 +107,11 @@ def padded_batches(
     P-th of the rows. Which pictures share a batch follows from all their sizes, so every process
     decodes all of them, and all yield equally many batches. Raises ValueError as `share`.
     """
-    rows, mine = share(batch_size, **where)
+    rows, _ = share(batch_size, process_index, process_count)
     examples = grain.MapDataset.source(source).map(prepare)
     examples = _read_ahead(examples, threads, max(batch_size, threads))
-    block, void = slice(mine.start * rows, (mine.start + 1) * rows), source.info.ignore_label
+    void = source.info.ignore_label
+    block = slice(process_index * rows, (process_index + 1) * rows)
     alike = runs(examples, batch_size, key=lambda e: [array.shape for array in e.values()])
     return (_filled(together[block], rows, together[0], void) for together in alike)
 
@@ -122,12 +129,12 @@ def share(batch_size: int, process_index: int = 0, process_count: int = 1) -> tu
     """The rows of one process, and which examples are its own: p, p + P, p + 2P ... of P processes.
 
     They are taken after `random_map`, which seeds by the index: it must not depend on the
-    processes. Raises ValueError where a batch does not divide by them.
+    processes. Raises ValueError where a batch does not split evenly over them.
     """
     rows, rest = divmod(batch_size, process_count)
     if rest:
         near = " or ".join(str(n * process_count) for n in (rows, rows + 1) if n)
-        problem = f"A batch of {batch_size} does not divide by {process_count} processes"
+        problem = f"A batch of {batch_size} does not split evenly over {process_count} processes"
         raise ValueError(f"{problem}; the nearest that does is {near} (data.batch_size).")
     return rows, slice(process_index, None, process_count)
 

@@ -21,9 +21,6 @@ import tensorflow_datasets as tfds
 from zoo.data.checks import explained, nearest
 from zoo.data.info import Info
 
-# Arguments of a foreign builder that are no option, since TFDS or `open_source` gives them.
-_NOT_OPTIONS = ("self", "args", "kwargs", "data_dir", "file_format", "version")
-
 
 def open_builder(name: str, *, path: str | None = None, options: Mapping[str, Any] | None = None):
     """A data set's builder, unprepared; ValueError for an unknown name or option, a bad source."""
@@ -32,20 +29,19 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
     try:
         cls = tfds.builder_cls(plain)
     except ValueError as error:
-        known = tfds.list_builders(with_community_datasets=False)
-        names = _names(tfds.core.DatasetBuilder)
-        ours = ", ".join(n for n in names if n in known) or "one of yours"
-        problem = f"There is no data set {name!r}{nearest(plain, known)}"
-        hint = "for a builder elsewhere import its module first (import experiments.datasets)"
-        raise ValueError(f"{problem}; give {ours} or any name that TFDS knows; {hint}.") from error
+        near = nearest(plain, tfds.list_builders(with_community_datasets=False))
+        hint = "for a builder of yours import its module first (ours: import experiments.datasets)"
+        problem = f"There is no data set {name!r}{near}"
+        raise ValueError(f"{problem}; give any name that TFDS knows; {hint}.") from error
     configs = list(cls.builder_configs)
     if config:
         check_known(f"{plain} has no configuration", config.partition(":")[0], configs)
-    for option in options:
-        check_known(f"{name} has no option", option, _options(cls))
     if hasattr(cls, "OPTIONS"):
+        for option in options:
+            check_known(f"{name} has no option", option, list(cls.OPTIONS))
         return cls(path=path, **options)
-    with explained(f"{name} cannot be opened", "another data.path prepares it anew", ValueError):
+    hint = "see data.options, or let another data.path prepare it anew"
+    with explained(f"{name} cannot be opened", hint, (ValueError, TypeError)):
         return tfds.builder(name, data_dir=path, file_format="array_record", **options)
 
 
@@ -126,18 +122,3 @@ def quiet() -> Iterator[None]:
     tfds.display_progress_bar(sys.stderr.isatty())
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-def _names(cls: type) -> list[str]:
-    """The names of our builders that derive from one, as far as their modules are imported."""
-    found = {n for sub in cls.__subclasses__() for n in _names(sub)}
-    return sorted(found | ({cls.name} if hasattr(cls, "OPTIONS") else set()))
-
-
-def _options(cls: type) -> list[str]:
-    """The keyword arguments that a builder's classes take, without those that are given anyway."""
-    if hasattr(cls, "OPTIONS"):
-        return list(cls.OPTIONS)
-    inits = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
-    names = [name for init in inits for name in inspect.signature(init).parameters]
-    return [name for name in names if name not in _NOT_OPTIONS]

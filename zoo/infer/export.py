@@ -54,7 +54,7 @@ def export(
     tensors, takes = format == "safetensors", ""
     beside = out.with_name(CONFIG if tensors else f"{out.name}.json")
     if tensors != (out.suffix == ".safetensors"):
-        raise ValueError(f"{out}: names end in .safetensors for format=safetensors, and no others.")
+        raise ValueError(f"{out}: format={format}, but only safetensors are named .safetensors.")
     if not out.parent.is_dir():
         raise ValueError(f"The folder {out.parent} is missing; make it first.")
     for path in (out, beside):
@@ -91,18 +91,19 @@ def _is_ours(out: pathlib.Path, beside: pathlib.Path) -> bool:
 
 def _lowered(run: Trained, logits: bool) -> tuple[jax.export.Exported, str]:
     """The program of the freest input that the model's shapes can be told of, and that input."""
-    least = getattr(run.model, "halo", 0) + 1  # From there on a mirrored border is inside.
-    tries = [("h, w", ()), ("h, w", (f"h >= {least}", f"w >= {least}"))]
+    smallest = getattr(run.model, "halo", 0) + 1  # From there on a mirrored border is inside.
+    tries = [("h, w", ()), ("h, w", (f"h >= {smallest}", f"w >= {smallest}"))]
     tries += [(f"{n}*h, {n}*w", ()) for n in (2, 4, 8, 16, 32)]
     if (size := run.experiment.data.crop) is not None:
         tries.append(("{}, {}".format(*size), ()))
     call = jax.jit(functools.partial(_program, run, logits))
-    for sides, least in tries:
-        sides = f"b, {sides}, {run.info.channels}"
-        image = jax.ShapeDtypeStruct(jax.export.symbolic_shape(sides, constraints=least), jnp.uint8)
+    for sides, constraints in tries:
+        takes = f"b, {sides}, {run.info.channels}"
+        shape = jax.export.symbolic_shape(takes, constraints=constraints)
         try:
+            image = jax.ShapeDtypeStruct(shape, jnp.uint8)
             program = jax.export.export(call, platforms=PLATFORMS)(image)
-            return program, ", ".join([sides, *least])
+            return program, ", ".join([takes, *constraints])
         except (ValueError, TypeError, FlaxError) as error:  # It says which shape is not known.
             refusal = str(error).partition("\n")[0]
     problem = f"{type(run.model).__name__} has no shape at a free size ({refusal})"

@@ -90,8 +90,8 @@ def logit_strips(
     `zoo.infer.tiles.plan` does; the devices of a `layout` share the rows of each window.
     """
     variables = jax.device_put(variables)
-    if getattr(model, "eval_statistics", "running") == "batch":
-        tiling["tile"] = None  # A tile has other statistics than its picture.
+    if getattr(model, "whole", False):
+        tiling["tile"] = None  # No tile's logits would be its picture's.
     known = geometry(model, x.shape[-1])
     *batch, height, width, _ = x.shape
     rows, columns = (plan(side, known, **tiling) for side in (height, width))

@@ -64,7 +64,7 @@ def plan(
     if window < whole and not (0 <= overlap <= out // 2 and step > 0):
         problem = f"An overlap of {overlap} does not fit tiles of {window} px that predict {out} px"
         needs = f"it must be in 0..{out // 2} and leave {stride} px"
-        raise ValueError(f"{problem}: {needs}; give a larger tile.")
+        raise ValueError(f"{problem}: {needs}; give such an overlap, or a larger tile.")
     last = max(_up(need - window, stride), 0)
     starts = (*range(0, last, step), last) if last else (0,)
     outputs = tuple(start - before + margin for start in starts)

@@ -97,7 +97,7 @@ def batch_hard_triplet(
     """The farthest positive against the nearest negative of each anchor.
 
     Hermans, Beyer & Leibe, arXiv:1703.07737, Eq. 5. Ties share the gradient, so that the order of
-    the batch does not matter. Arguments and errors are those of `batch_all_triplet`, and
+    the batch does not matter. Other arguments and errors are those of `batch_all_triplet`.
 
     Args:
         soft: ln(1 + exp(d_ap - d_an + margin)) in place of max(d_ap - d_an + margin, 0); the
@@ -117,7 +117,8 @@ def batch_hard_triplet(
 
 
 def _hardest(d, anchor, labels, valid):
-    """Farthest positive less nearest negative of a row of distances, 1 if both are there, slope."""
+    """Of a row of distances [b]: farthest positive less nearest negative [], whether there are both
+    [], and the slope [b] of their difference by the distances."""
     row = {"valid": valid, "anchors": anchor[None]}
     positive, negative = positive_mask(labels, **row)[0], negative_mask(labels, **row)[0]
     farthest = jnp.where(positive, d, -jnp.inf).max()
@@ -128,7 +129,10 @@ def _hardest(d, anchor, labels, valid):
 
 
 def _share(which, d, hardest):
-    """Those that are the hardest, 1 in all; to rounding where XLA computes `d` twice, apart."""
+    """The gradient's share [b] of each row at the distance `hardest`; shares sum to 1.
+
+    Within 2^-22 of it where XLA computed `d` twice, rounded apart, and none is equal.
+    """
     tie, near = which & (d == hardest), which & (jnp.abs(d - hardest) <= 2**-22 * hardest)
     tie = jnp.where(tie.any(), tie, near)
     return tie.astype(jnp.float32) / jnp.maximum(tie.sum(), 1)

@@ -26,23 +26,13 @@ def focal(
     with gamma 0; it does not divide by the powers.
 
     Args:
-        logits: [b, h, w, k] float; computed in float32 whatever they are.
-        labels: [b, h, w] integer, 0..k-1 or `ignore_label`.
-        ignore_label: pixels of this label take no part; their logits may be anything, even nan.
         gamma: >= 0; 2 is the paper's.
-        class_weights: [k], >= 0; None is ones.
 
-    Returns:
-        values: [b, h, w] float32, already multiplied by the weights.
-        weights: [b, h, w] float32, the weight of the label's class, 0 where ignored.
-
-    Raises:
-        ValueError: a shape, type or option is impossible, or a label is neither class nor void.
-            Under `jit` labels cannot be seen: such a one makes its value and weight nan.
+    Other arguments, returns and raises: see `pixel_cross_entropy`.
     """
     if not gamma >= 0:
         raise ValueError(f"focal needs gamma >= 0; got {gamma}.")
-    logits, hit, counts = known_pixels("focal", logits, labels, ignore_label)
+    logits, hit, counts = known_pixels(logits, labels, ignore_label)
     per_class = per_class_weights(class_weights, logits.shape[-1])
     weights = counts * jnp.where(hit, per_class, 0.0).sum(axis=-1)
     log_p = jnp.where(hit, jax.nn.log_softmax(logits), 0.0).sum(axis=-1)

@@ -17,20 +17,13 @@ def lovasz_softmax(
     error is 1 - p in T, else p, the softmax. Taken in falling order, each error is multiplied by
     what its pixel adds to the loss of those before it, as if they were M.
 
-    Args:
-        logits: [b, h, w, k] float; computed in float32 whatever they are.
-        labels: [b, h, w] integer, 0..k-1 or `ignore_label`.
-        ignore_label: pixels of this label take no part; their logits may be anything, even nan.
-
     Returns:
         values: [b] float32, in 0..1, already multiplied by the weights.
         weights: [b] float32, ones; 0 where an image is all void.
 
-    Raises:
-        ValueError: a shape or type is impossible, or a label is neither class nor void. Under
-            `jit` labels cannot be seen: such a one makes its image's value and weight nan.
+    Arguments and raises: see `pixel_cross_entropy`.
     """
-    logits, hit, counts = known_pixels("lovasz_softmax", logits, labels, ignore_label)
+    logits, hit, counts = known_pixels(logits, labels, ignore_label)
     p = jax.nn.softmax(logits, axis=-1)
     weights = jnp.sign(counts.sum(axis=(1, 2)))  # nan stays nan.
     errors = _rows(counts[..., None] * jnp.where(hit, 1.0 - p, p))

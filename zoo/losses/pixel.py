@@ -45,7 +45,7 @@ def pixel_cross_entropy(
     """
     if not 0.0 <= label_smoothing < 1.0:
         raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}.")
-    logits, hit, counts = known_pixels("pixel_cross_entropy", logits, labels, ignore_label)
+    logits, hit, counts = known_pixels(logits, labels, ignore_label)
     k = logits.shape[-1]
     per_class = per_class_weights(class_weights, k)
     weights = counts * jnp.where(hit, per_class, 0.0).sum(axis=-1)
@@ -58,9 +58,9 @@ def pixel_cross_entropy(
 
 
 def known_pixels(
-    name: str, logits: jax.Array, labels: jax.Array, ignore_label: int
+    logits: jax.Array, labels: jax.Array, ignore_label: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What every loss of pixels begins with; raises ValueError in the name of the caller.
+    """What every loss of pixels begins with; ValueError for shapes and labels that do not fit.
 
     Returns:
         logits: [b, h, w, k] float32, 0 at void pixels, where they may be anything, even nan.
@@ -69,9 +69,9 @@ def known_pixels(
     """
     if logits.ndim != 4 or labels.shape != logits.shape[:3]:
         got = f"{logits.shape} and {labels.shape}"
-        raise ValueError(f"{name} needs logits [b, h, w, k] and labels [b, h, w]; got {got}.")
+        raise ValueError(f"logits must be [b, h, w, k] and labels [b, h, w]; got {got}.")
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"{name} needs integer labels; got {labels.dtype}.")
+        raise ValueError(f"labels must be integers; got {labels.dtype}.")
     k = logits.shape[-1]
     check_ids("labels", labels, k, ignore_label)
 

@@ -26,7 +26,7 @@ def dice(
     they are not squared here. Arguments, returns and raises: see `tversky`.
     `smooth` there stands beside |P & T|, so it is twice that in this form.
     """
-    sums = _sums("dice", logits, labels, ignore_label)
+    sums = overlap_sums(logits, labels, ignore_label=ignore_label)
     return overlap_loss(sums, alpha=0.5, beta=0.5, smooth=smooth)
 
 
@@ -38,7 +38,7 @@ def jaccard(
     Rahman & Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
     Segmentation", ISVC 2016. Arguments, returns and raises: see `tversky`.
     """
-    sums = _sums("jaccard", logits, labels, ignore_label)
+    sums = overlap_sums(logits, labels, ignore_label=ignore_label)
     return overlap_loss(sums, alpha=1.0, beta=1.0, smooth=smooth)
 
 
@@ -77,7 +77,7 @@ def tversky(
         ValueError: a shape, type or option is impossible, or a label is neither class nor void.
             Under `jit` labels cannot be seen: such a one makes its image's values and weights nan.
     """
-    sums = _sums("tversky", logits, labels, ignore_label)
+    sums = overlap_sums(logits, labels, ignore_label=ignore_label)
     return overlap_loss(sums, alpha=alpha, beta=beta, smooth=smooth)
 
 
@@ -92,7 +92,12 @@ def overlap_sums(logits: jax.Array, labels: jax.Array, *, ignore_label: int = 25
     Returns:
         [b, 3, k] float32, >= 0; nan for an image with a label that is neither class nor void.
     """
-    return _sums("overlap_sums", logits, labels, ignore_label)
+    logits, hit, counts = known_pixels(logits, labels, ignore_label)
+    p = jax.nn.softmax(logits, axis=-1)
+    # Products with counts, which bring its nan to all classes.
+    counts = counts[..., None]
+    parts = jnp.where(hit, p, 0.0), jnp.where(hit, 0.0, p), jnp.where(hit, 1.0 - p, 0.0)
+    return jnp.stack([(counts * part).sum(axis=(1, 2)) for part in parts], axis=1)
 
 
 def overlap_loss(
@@ -122,13 +127,3 @@ def overlap_loss(
     # Not 1 - index: that would lose the digits of a small loss. Masked before the division.
     divisor = jnp.where(weights == 0, 1.0, right + lost + smooth)
     return jnp.where(weights == 0, 0.0, lost) / divisor, weights
-
-
-def _sums(name, logits, labels, ignore_label) -> jax.Array:
-    """`overlap_sums` for the caller `name`."""
-    logits, hit, counts = known_pixels(name, logits, labels, ignore_label)
-    p = jax.nn.softmax(logits, axis=-1)
-    # Products with counts, which bring its nan to all classes.
-    counts = counts[..., None]
-    parts = jnp.where(hit, p, 0.0), jnp.where(hit, 0.0, p), jnp.where(hit, 1.0 - p, 0.0)
-    return jnp.stack([(counts * part).sum(axis=(1, 2)) for part in parts], axis=1)

@@ -74,4 +74,5 @@ def membrane_scores(
 
 def _check(prediction: np.ndarray, label: np.ndarray) -> None:
     if prediction.shape != label.shape or label.ndim != 2:
-        raise ValueError(f"Two [h, w] of one size are needed: {prediction.shape}, {label.shape}.")
+        got = f"{prediction.shape} and {label.shape}"
+        raise ValueError(f"Prediction and label must be [h, w], of one size; got {got}.")

@@ -80,8 +80,10 @@ def neighbours(embeddings: np.ndarray, k: int, **search) -> tuple[np.ndarray, np
 def check_set(name: str, x: np.ndarray, **integers: np.ndarray) -> list[np.ndarray]:
     """[n, d] embeddings in float64 and each of `integers`, [n]; refuses what is not that."""
     x = np.asarray(x, np.float64)
-    if x.ndim != 2 or not x.size or not (np.abs(x) < 1e150).all():  # Beyond, squares are inf.
-        raise ValueError(f"{name} must be [n, d], finite and not empty; got {x.shape}: {x}")
+    if x.ndim != 2 or not x.size:
+        raise ValueError(f"{name} must be [n, d] and not empty; got {x.shape}.")
+    if len(bad := np.flatnonzero(~(np.abs(x) < 1e150).all(axis=1))):  # Beyond, squares are inf.
+        raise ValueError(f"{name} must be finite; {len(bad)} rows are not, first {bad[0]}.")
     for key, values in integers.items():
         if np.shape(values) != (len(x),) or np.asarray(values).dtype.kind not in "iu":
             raise ValueError(f"{key} must be {len(x)} integers, one an embedding; got {values}.")

@@ -17,7 +17,8 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from zoo.models.layers import Conv, ConvBlock, ConvTranspose, bilinear_kernel, check, he_normal
+from zoo.models import layers
+from zoo.models.layers import Conv, ConvBlock, check, he_normal, pad_up
 from zoo.models.weights import load_weights
 from zoo.ops.pool import max_pool_2x2
 
@@ -29,7 +30,7 @@ _NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # Of theirs, in tor
 class FCN32s(nn.Module):
     """Logits of every pixel, from scores 32 px apart.
 
-    Any size works: of an odd side a pooling takes the last pixel by itself, and logits are cropped.
+    Any size works: pictures are padded with zeros to multiples of 32 px, and logits are cropped.
     A run starts (`init_from`) from torchvision's VGG16, which is of RGB pictures less ImageNet's
     mean and over its deviation, or from the workdir of an FCN; the paper trains 32s, 16s, then 8s.
     """
@@ -52,6 +53,11 @@ class FCN32s(nn.Module):
         """
         return 32 + 3 * 32 + 90 + 31 - self.output_stride // 2
 
+    @property
+    def whole(self) -> bool:
+        """Whether tiles differ from the whole picture: the release's crop depends on its end."""
+        return self.pad > 0
+
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float -> logits [b, h, w, num_classes] float32.
@@ -59,16 +65,16 @@ class FCN32s(nn.Module):
         Raises ValueError where a field or the image's rank, type or size is impossible.
         """
         check(self, image, _FIELDS)
-        # The first convolution has the last of the zeros.
-        edge, padding = (self.pad - 1, "VALID") if self.pad else (0, "SAME")
-        x = jnp.pad(image.astype(self.dtype), ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+        x, padding = image.astype(self.dtype), "VALID" if self.pad else "SAME"
+        edge = (self.pad - 1,) * 2  # The first convolution has the last of the zeros.
+        x = jnp.pad(x, ((0, 0), edge, edge, (0, 0))) if self.pad else pad_up(x, self.stride)
         pools, joined = [], {32: 0, 16: 1, 8: 2}[self.output_stride]
         for level, n in enumerate(_CONVOLUTIONS):
             features = n * (self.width * min(2**level, 8),)
             x = ConvBlock(features, dtype=self.dtype, name=f"stage_{level + 1}")(x)
-            # Behind a ReLU a zero is no maximum: as Caffe, which rounds sides up.
-            x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-            x = max_pool_2x2(x)
+            # With the release's zeros sides may be odd, and Caffe rounds up; behind a ReLU a zero
+            # is no maximum.
+            x = max_pool_2x2(pad_up(x, 2))
             pools.append(x)
         for name, side in (("fc6", 7), ("fc7", 1)):
             options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal, "name": name}
@@ -81,22 +87,23 @@ class FCN32s(nn.Module):
             return conv(x.astype(jnp.float32))
 
         def upscore(x: jax.Array, factor: int, name: str) -> jax.Array:
-            how = (2 * factor,) * 2, (factor,) * 2, padding, bilinear_kernel
+            how = (2 * factor,) * 2, (factor,) * 2, padding, layers.bilinear_kernel
             with jax.default_matmul_precision("highest"):  # The scores' float32 is kept.
-                return ConvTranspose(self.num_classes, *how, use_bias=False, name=name)(x)
+                return layers.ConvTranspose(self.num_classes, *how, use_bias=False, name=name)(x)
+
+        def crop(x: jax.Array, first: int, like: jax.Array) -> jax.Array:
+            (h, w), first = like.shape[1:3], first if self.pad else 0
+            return x[:, first : first + h, first : first + w]
 
         x = score(x, "score_fr")
-        # Without zeros around the picture all maps begin at one corner; the crops are Caffe's.
+        # Of the release's zeros; without them all maps begin at one corner.
         skips = ((4, "upscore2", 0.01, 5), (3, "upscore_pool4", 1e-4, 9))
-        for level, name, scale, crop in skips[:joined]:
+        for level, name, scale, first in skips[:joined]:
             x = upscore(x, 2, name)
             pool = pools[level - 1] * (scale if self.scale_skips else 1)
-            skip = score(pool, f"score_pool{level}")[:, crop * (edge > 0) :, crop * (edge > 0) :]
-            h, w = map(min, x.shape[1:3], skip.shape[1:3])
-            x = x[:, :h, :w] + skip[:, :h, :w]
+            x = x + crop(score(pool, f"score_pool{level}"), first, x)
         x = upscore(x, self.output_stride, f"upscore{self.output_stride}")
-        crop, (h, w) = (19, 27, 31)[joined] if self.pad else 0, image.shape[1:3]
-        return x[:, crop : crop + h, crop : crop + w]
+        return crop(x, (19, 27, 31)[joined], image)
 
     @nn.nowrap
     def pretrained(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:

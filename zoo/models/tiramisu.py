@@ -175,7 +175,7 @@ class FCDenseNet(nn.Module):
     features: int = 48  # Of the first convolution.
     dtype: Literal["float32", "bfloat16"] = "float32"  # Of the computation.
     dropout_rate: float = 0.2
-    # "batch" normalises each image, or tile of one, by its own statistics when it does not train.
+    # "batch" normalises each image by its own statistics when it does not train.
     eval_statistics: Literal["running", "batch"] = "running"
     axis_name: str | None = None  # In training, batch-norm statistics are shared over this axis.
     # A shift of the image by so many px shifts the logits alike, away from borders.
@@ -191,6 +191,11 @@ class FCDenseNet(nn.Module):
         *blocks, lowest = self.blocks
         return 1 + self.stride * lowest + sum(2**i * (2 * n + 2) for i, n in enumerate(blocks))
 
+    @property
+    def whole(self) -> bool:
+        """Whether tiles differ from the whole picture: each would have statistics of its own."""
+        return self.eval_statistics == "batch"
+
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
         """[b, h, w, c] float -> logits [b, h, w, num_classes] float32.
@@ -199,7 +204,7 @@ class FCDenseNet(nn.Module):
         """
         check(self, image, _FIELDS)
         height, width = image.shape[1:3]
-        measured, rate = train or self.eval_statistics == "batch", self.dropout_rate if train else 0
+        measured, rate = train or self.whole, self.dropout_rate if train else 0
         axis_name = self.axis_name if train and not self.is_initializing() else None
         mode = Mode(train, measured, rate, axis_name, (height, width))
         options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_uniform}

@@ -13,13 +13,13 @@ from jax import lax
 _NAMES = ("NHWC", "HWIO", "NHWC")
 _BLOCK = 512  # Pixels of a block, of all images together: it stays in the cache.
 _OLD = jax.__version_info__ < (0, 10)  # 0.7.2 fails to read a choice by platform backwards.
-_TURNS = 2**20  # Numbers of a kernel, which takes no time to turn below.
+_FLIPS = 2**20  # Numbers of a kernel, below which flipping it takes next to no time.
 _PAYS = 2**21  # Products at a place of the kernel, below which compiling costs more than it saves.
 
 
 def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) -> jax.Array:
     """`jax.lax.conv_general_dilated`; on CPU the gradient by the kernel by blocks if that is fast,
-    and that by the image from turned maps where the kernel is larger than they.
+    and that by the image from flipped maps where the kernel is larger than they.
 
     Blocks are summed in float32. Differentiates in any mode and as often as one likes. Before JAX
     0.10 both are XLA's in any case. A kernel larger than the map, as FCN's on a small
@@ -35,7 +35,7 @@ def convolution(x: jax.Array, kernel: jax.Array, strides, padding, **options) ->
 
 
 def _plain(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
-    """Whether it is one of pictures of a known size, NHWC, pixel by pixel."""
+    """Whether it is all that the ways below can do: NHWC, a known size, stride and dilation 1."""
     if x.ndim != 4 or tuple(strides) != (1, 1) or not all(isinstance(n, int) for n in x.shape):
         return False
     others = (v for k, v in options.items() if k != "dimension_numbers")
@@ -45,6 +45,7 @@ def _plain(x: jax.Array, kernel: jax.Array, strides, options: dict) -> bool:
 
 
 def _gains(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether the gradient by the kernel is faster by blocks than XLA's own (measured)."""
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
     if _OLD or x.dtype not in (jnp.float32, jnp.bfloat16) or kh * kw > 9:
         return False
@@ -53,9 +54,9 @@ def _gains(x: jax.Array, kernel: jax.Array) -> bool:
 
 
 def _heavy(x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether turning the kernel takes longer than turning what goes in and comes out."""
+    """Whether flipping the kernel takes longer than flipping what goes in and comes out."""
     (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
-    return not _OLD and kh * kw > 1 and kernel.size > max(b * h * w * (c + out), _TURNS)
+    return not _OLD and kh * kw > 1 and kernel.size > max(b * h * w * (c + out), _FLIPS)
 
 
 def _at_once(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
@@ -77,15 +78,15 @@ def _tangent(pads: tuple, primals: tuple, tangents: tuple) -> tuple:
     plain, blocks = (functools.partial(f, pads=pads) for f in (_convolution.fun, _by_blocks))
     # Linear in dkernel: JAX reads it backwards for the gradient. Only x is kept until then.
     by_kernel = jax.checkpoint(blocks) if _gains(x, kernel) else plain
-    by_image = functools.partial(_turned, pads=pads) if _heavy(x, kernel) else plain
+    by_image = functools.partial(_flipped, pads=pads) if _heavy(x, kernel) else plain
     of_kernel = lax.platform_dependent(x, dkernel, cpu=by_kernel, default=plain)
     of_image = lax.platform_dependent(dx, kernel, cpu=by_image, default=plain)
     return _convolution(x, kernel, pads), of_image + of_kernel
 
 
-def _turned(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
-    """Of turned maps by the turned kernel, turned back. XLA, to read it backwards, turns the kernel
-    once more, so not at all: that took half the time of a deep layer."""
+def _flipped(x: jax.Array, kernel: jax.Array, pads: tuple) -> jax.Array:
+    """The same from flipped maps by the flipped kernel. XLA, to read it backwards, flips the kernel
+    once more, which undoes it: flipping once took half the time of a deep layer."""
     pads = tuple((after, before) for before, after in pads)
     return _convolution.fun(x[:, ::-1, ::-1], kernel[::-1, ::-1], pads)[:, ::-1, ::-1]
 

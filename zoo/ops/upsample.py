@@ -1,10 +1,12 @@
 """Making feature maps larger: every up-sampling of the textbook but un-pooling (see `pool`)."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.ndimage import map_coordinates
 
 from zoo.ops.pool import pair
 from zoo.ops.resize import resize_logits
@@ -52,17 +54,10 @@ def bilinear_at(image: jax.Array, points: jax.Array) -> jax.Array:
     if image.ndim not in (2, 3) or 0 in image.shape or points.shape[-1:] != (2,):
         got = f"{image.shape} and {points.shape}"
         raise ValueError(f"bilinear_at takes [h, w] or [h, w, c] and points [..., 2]; got {got}.")
-    last = np.array(image.shape[:2]) - 1
-    points = jnp.clip(jnp.asarray(points, jnp.float32), 0, last)
-    low = jnp.floor(points).astype(jnp.int32)
-    corners = low, jnp.minimum(low + 1, last)
-    (top, left), (bottom, right) = (jnp.moveaxis(p, -1, 0) for p in corners)
-    share = (points - low).reshape(*points.shape, *[1] * (image.ndim - 2))
-    down, across = jnp.moveaxis(share, points.ndim - 1, 0)
-    image = jnp.asarray(image, jnp.float32)
-    above = image[top, left] * (1 - across) + image[top, right] * across
-    below = image[bottom, left] * (1 - across) + image[bottom, right] * across
-    return above * (1 - down) + below * down
+    image, points = (jnp.asarray(x, jnp.float32) for x in (image, points))
+    coordinates = jnp.moveaxis(points, -1, 0)
+    read = functools.partial(map_coordinates, coordinates=coordinates, order=1, mode="nearest")
+    return read(image) if image.ndim == 2 else jax.vmap(read, -1, -1)(image)
 
 
 def conv_transpose(

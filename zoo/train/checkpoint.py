@@ -157,7 +157,7 @@ def load_variables(workdir: File, *, which: Literal["best", "latest"] = "best") 
             arrays, _ = checkpoints.read(step)
     except Exception as error:
         problem = f"{folder / str(step)} cannot be read ({_first_line(error)})"
-        hint = "launch the run again: it goes on from the last checkpoint that can"
+        hint = "launch the run again: it goes on from the last checkpoint that can be read"
         if step != checkpoints.steps()[-1]:
             hint = "the latest may serve: --step latest"
         raise ValueError(f"{problem}; {hint}.") from error

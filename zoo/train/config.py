@@ -93,7 +93,6 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any]) -> Experiment:
     """What `to_dict` was given; ValueError for an unknown class or field, or a wrong type."""
-    values.get("task", {}).pop("picture_classes", None)  # Of runs before 27 November 2026.
     return fields.decode(values, "", Experiment)
 
 
@@ -131,7 +130,7 @@ def check_same(workdir: File, name: str, experiment: Experiment, *, evaluating=F
     `evaluating`, it must hold an experiment; only its name and what the parameters fit must agree.
     """
     if not evaluating and not (pathlib.Path(workdir) / FILE).is_file():
-        if found := [name for name in OURS if (pathlib.Path(workdir) / name).exists()]:
+        if found := [file for file in OURS if (pathlib.Path(workdir) / file).exists()]:
             problem = f"{workdir} holds {found[0]} but no {FILE}, so no run of ours"
             raise ValueError(f"{problem}; choose another --workdir.")
         return
@@ -140,7 +139,7 @@ def check_same(workdir: File, name: str, experiment: Experiment, *, evaluating=F
         problem = f"{workdir} holds the experiment {old_name!r}, not {name!r}"
         raise ValueError(f"{problem}; choose another --workdir.")
     before, now = (flatten_dict(to_dict(e), sep=".") for e in (old, experiment))
-    listed = tuple(f"{name}." for name in (FIXED if evaluating else FREE))
+    listed = tuple(f"{field}." for field in (FIXED if evaluating else FREE))
     changed = [
         f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
         for key in {**before, **now}

@@ -62,15 +62,19 @@ class Embedded:
         ks = [k for k in (1, 5) if k < len(points)]  # Leaving one out, one less are all there are.
         found = retrieval_scores(self.points, source.labels, ks, **search)
         found |= verification_scores(self.distances, self.same)
-        if source.drawers is not None:
-            groups = np.unique(source.groups)
-            sizes = [len(np.unique(source.labels[source.groups == g])) for g in groups]
-            usable = np.array(sizes) >= WAYS
-            # With none large enough the error names the first.
-            rows = np.isin(source.groups, groups[usable] if usable.any() else groups)
+        if (rows := one_shot_rows(source)).any():
             columns = (x[rows] for x in (self.points, source.labels, source.groups, source.drawers))
             found |= within_group_runs(*columns, np.random.default_rng(0), ways=WAYS)
         return found
+
+
+def one_shot_rows(source: LabelledSource) -> np.ndarray:
+    """[n] bool, the pictures of groups that are large enough for a one-shot run."""
+    if source.drawers is None:
+        return np.zeros(len(source), bool)
+    groups, place = np.unique(source.groups, return_inverse=True)
+    pairs = np.unique(np.stack([place, source.labels]), axis=1)
+    return (np.bincount(pairs[0], minlength=len(groups)) >= WAYS)[place]
 
 
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:

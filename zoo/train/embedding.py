@@ -25,7 +25,7 @@ from zoo.data.mining import mine_triplets_offline
 from zoo.data.pairs import endless_rows, make_pairs
 from zoo.data.tuples import Turned, picture_batches, tuple_batches
 from zoo.train import fields
-from zoo.train.embedded import Embedded, euclidean
+from zoo.train.embedded import WAYS, Embedded, euclidean, one_shot_rows
 from zoo.train.task import Task
 
 TRIPLET = ("anchor", "positive", "negative")
@@ -86,7 +86,7 @@ class Embedding:
 
     def bind(self, info: Info, train: Sequence | None = None) -> "BoundEmbedding":
         """The task for a data set. Raises ValueError where its headline cannot be scored."""
-        if self.headline == "one_shot_accuracy" and getattr(train, "drawers", 0) is None:
+        if self.headline == "one_shot_accuracy" and train is not None and train.drawers is None:
             problem = f"task.headline={self.headline} needs to know who drew a picture"
             raise ValueError(f"{problem}: {info.name} does not tell; take recall_at_1 or roc_auc.")
         return BoundEmbedding(self, info)
@@ -95,7 +95,7 @@ class Embedding:
 def _kind(name: str) -> str | None:
     """What the rows of a loss are, None where it is no loss of this task."""
     function = getattr(zoo.losses, name)
-    if not inspect.isfunction(function) or name.endswith("_mask"):
+    if not inspect.isfunction(function):
         return None
     names = tuple(inspect.signature(function).parameters)
     return next((kind for first, kind in KINDS.items() if names[: len(first)] == first), None)
@@ -109,6 +109,7 @@ class BoundEmbedding(Task):
     def __init__(self, config: Embedding, info: Info):
         self.config, self.info, self.kind = config, info, _kind(config.loss)
         self.headline, self.mines = config.headline, self.kind == "classes"
+        self.reads = () if config.gallery is None else (config.gallery,)
         self.renew_every = config.renew_every if self.kind == "triplets" else 0
         self._loss = functools.partial(getattr(zoo.losses, config.loss), **config.options)
         # The training pictures with the classes they are trained by.
@@ -122,6 +123,22 @@ class BoundEmbedding(Task):
         if hasattr(model, "verdict") != judges:
             wanted = "a model that judges pairs, SiameseVerifier" if judges else "an encoder"
             raise ValueError(f"task.loss={self.config.loss} needs {wanted}; got {name}.")
+
+    def check(self, run) -> None:
+        """Raises ValueError for parts of too few classes, and splits that cannot be scored."""
+        k, b = self.config.images_per_class, run.experiment.data.batch_size
+        if self.mines and 1 < (parts := run.experiment.optimizer.accumulate) > b // (2 * k):
+            what = f"cuts data.batch_size={b} into parts of less than two classes of {k} pictures"
+            raise ValueError(f"optimizer.accumulate={parts} {what}; take fewer parts.")
+        gallery = self.config.gallery
+        for split in (run.experiment.data.validation_split, run.experiment.split):
+            source, problem = run.source(split), f"Split {split!r} cannot be scored"
+            if gallery and not np.isin(source.labels, run.source(gallery).labels).any():
+                has = f"the gallery {gallery!r} has none of its classes"
+                raise ValueError(f"{problem}: {has}; set task.gallery=none, or another.")
+            if self.headline == "one_shot_accuracy" and not one_shot_rows(source).any():
+                has = f"none of its groups has {WAYS} classes for task.headline={self.headline}"
+                raise ValueError(f"{problem}: {has}; take a larger split, or recall_at_1.")
 
     def initial_loss(self) -> float | None:
         """log 2 for a verdict; for others no theory tells."""
@@ -137,8 +154,8 @@ class BoundEmbedding(Task):
         if self.kind == "classes":
             k = self.config.images_per_class
             if batch_size % k:
-                problem = f"data.batch_size={batch_size} does not divide by task.images_per_class="
-                raise ValueError(f"{problem}{k}; {max(batch_size // k, 2) * k} does.")
+                problem = f"data.batch_size={batch_size} is not divisible by task.images_per_class="
+                raise ValueError(f"{problem}{k}; {max(batch_size // k, 2) * k} is.")
             sizes = {"classes_per_batch": batch_size // k, "examples_per_class": k}
             plan = class_balanced_batches(labels, seed=seed, short=self.config.short, **sizes)
             batch = functools.lru_cache(maxsize=4)(plan.__getitem__)
@@ -196,7 +213,8 @@ class BoundEmbedding(Task):
     def warning(self, metrics: Mapping[str, float]) -> str | None:
         """Of a collapse: all pictures at one point, or so near one that a triplet is stuck."""
         options, spread = self.config.options, metrics.get("embedding_spread", np.inf)
-        margin, reach = options.get("margin", 0), spread ** (1 + options.get("squared", False))
+        squared = options.get("squared", self.config.loss == "triplet")
+        margin, reach = options.get("margin", 0), spread ** (1 + squared)
         stuck, unit = (np.logaddexp(0, margin), 0.1) if options.get("soft") else (margin, margin)
         near = reach <= COLLAPSED * unit and metrics["loss"] >= 0.95 * stuck
         if not (near or spread <= 1e-6):

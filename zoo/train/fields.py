@@ -73,7 +73,7 @@ def accept(value: Any, hint: Any, where: str) -> Any:
     elif origin is typing.Literal:
         if value in args:
             return value
-        near = nearest(value, args) if isinstance(value, str) else ""
+        near = nearest(str(value), [str(arg) for arg in args])
         raise ValueError(f"{where}: expected {describe(hint)}, got {value!r}{near}.")
     elif origin is tuple and isinstance(value, tuple | list):
         each = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)

@@ -55,8 +55,8 @@ class Layout:
             near = max(round(batch_size / unit), 1) * unit
             parts = f"{self.count} device{'s' * (self.count > 1)}"
             parts += f" x optimizer.accumulate={accumulate}" if accumulate > 1 else ""
-            problem = f"data.batch_size={batch_size} does not divide by {parts}"
-            raise ValueError(f"{problem}; the nearest that does is {near}.")
+            problem = f"data.batch_size={batch_size} is not divisible by {parts}"
+            raise ValueError(f"{problem}; the nearest that is divisible is {near}.")
 
     def map(self, step: Callable, *, donate: bool = False, alike: int = 0) -> Callable:
         """Maps `step(state, batch, axis_name)`; feed it with `put` and `split`.
@@ -128,7 +128,8 @@ class Layout:
     def split(self, batch: Mapping[str, np.ndarray], parts: int = 1) -> dict[str, Any]:
         """This process's rows of a batch -> rows spread over its devices.
 
-        A part of the batch, as `make_train_step` accumulates them, is a run of rows on any devices.
+        Part i of those that `make_train_step` accumulates is the i-th run of these rows; the parts
+        are interleaved, so that each device has an equal share of every one.
         """
         batch = {k: x.reshape(parts, -1, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()}
         batch = {k: x.reshape(-1, *x.shape[2:]) for k, x in batch.items()}

@@ -121,26 +121,18 @@ class Run:
     def check(self, variables: Mapping[str, Any]) -> None:
         """Raises ValueError where training or evaluation would stop at its first batch."""
         model, task, data = self.experiment.model, self.task, self.experiment.data
-        k, b = getattr(self.experiment.task, "images_per_class", 1), data.batch_size
-        if task.mines and 1 < (parts := self.experiment.optimizer.accumulate) > b // (2 * k):
-            what = f"cuts data.batch_size={b} into parts of less than two classes of {k} pictures"
-            raise ValueError(f"optimizer.accumulate={parts} {what}; take fewer parts.")
+        task.check(self)
 
         def loss(variables, batch):
             return apply_loss(task, model.apply(variables, *task.inputs(batch)), batch)
 
         with explained("The loss cannot be computed", "mend the fields of task", TypeError):
             jax.eval_shape(loss, variables, self.train_items()[0])
-        gallery = getattr(self.experiment.task, "gallery", None)
-        splits = data.validation_split, self.experiment.split, gallery or self.experiment.split
-        for split in dict.fromkeys(splits):
-            source, problem = self.source(split), f"Split {split!r} cannot be scored"
-            if gallery and not np.isin(source.labels, self.source(gallery).labels).any():
-                has = f"the gallery {gallery!r} has none of its classes"
-                raise ValueError(f"{problem}: {has}; set task.gallery=none, or another.")
-            program = make_embed_step(model) if task.sums is None else make_eval_step(model, task)
-            with explained(problem, "see data.size and data.score_at", (ValueError, FlaxError)):
-                jax.eval_shape(program, variables, next(self.eval_batches(source)))
+        program = make_embed_step(model) if task.sums is None else make_eval_step(model, task)
+        for split in dict.fromkeys((data.validation_split, self.experiment.split, *task.reads)):
+            problem, hint = f"Split {split!r} cannot be scored", "see data.size and data.score_at"
+            with explained(problem, hint, (ValueError, FlaxError)):
+                jax.eval_shape(program, variables, next(self.eval_batches(self.source(split))))
 
     def _results(self, program: Callable, variables: Any, source: Sequence) -> Iterator[Any]:
         """What a program gives for each evaluation batch, on the host; the next is under way."""

@@ -107,20 +107,20 @@ class BoundSegmentation(Task):
             pixel = functools.partial(focal, gamma=config.focal_gamma)
         else:
             pixel = functools.partial(pixel_cross_entropy, label_smoothing=config.label_smoothing)
-        labels, added = centre_crop(self._labels(batch), size), [(1.0, self.class_weights)]
-        if "border" in batch:  # A pixel weighs its class's weight plus its border's.
-            added.append((centre_crop(batch["border"], size), None))
-        sums, by_image = (0.0, 0.0), 0.0
+        labels, total = centre_crop(self._labels(batch), size), 0.0
+        norm = 2 - 0.5 ** (len(outputs) - 1)  # 1 + 1/2 + 1/4 ...
         for level, logits in enumerate(outputs):
-            for factor, by_class in added:
-                parts = pixel(logits, labels, class_weights=by_class, ignore_label=void)
-                sums = [x + 0.5**level * factor * part for x, part in zip(sums, parts, strict=True)]
+            weighted = functools.partial(pixel, logits, labels, ignore_label=void)
+            values, weights = weighted(class_weights=self.class_weights)
+            if "border" in batch:  # A pixel weighs its class's weight plus its border's.
+                border, (plain, ones) = centre_crop(batch["border"], size), weighted()
+                values, weights = values + border * plain, weights + border * ones
             if config.region != "none":
                 lost = getattr(zoo.losses, config.region)(logits, labels, ignore_label=void)
                 lost, counts = (x.reshape(len(labels), 1, 1, -1).sum(axis=-1) for x in lost)
-                by_image += 0.5**level * config.region_weight * lost / jnp.maximum(counts, 1)
-        values, weights, by_image = (x / (2 - 0.5**level) for x in (*sums, by_image))
-        return values if config.region == "none" else values + by_image * weights, weights
+                values += config.region_weight * lost / jnp.maximum(counts, 1) * weights
+            total += 0.5**level / norm * values
+        return total, weights  # Of every level the same.
 
     def as_scored(self, logits: jax.Array, batch: Mapping[str, jax.Array]):
         """Logits and labels of the labels' size, or of the centre that VALID padding leaves."""

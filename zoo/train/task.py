@@ -25,10 +25,14 @@ class Task:
     # argument `anchors`, the places of this device's own among them.
     mines: bool = False
     renew_every: int = 0  # Steps after which `mine` chooses the training rows anew; 0 is never.
+    reads: tuple[str, ...] = ()  # Splits that scoring reads, beside the one that is scored.
     sums: Callable | None = None  # (outputs, batch) -> sums, where an evaluation adds such up.
 
     def check_model(self, model: Any) -> None:
         """Raises ValueError where a model does not fit the task or the data."""
+
+    def check(self, run) -> None:
+        """Raises ValueError for what else would stop a run (`zoo.train.run`) on its way."""
 
     def initial_loss(self) -> float | None:
         """The loss of a network that knows nothing, where theory tells it."""
