@@ -79,8 +79,8 @@ def test_depends_on_seed_and_number_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 1}, "examples_per_class=1 leaves an image without a positive"),
-        ({"p": 1}, "classes_per_batch=1 leaves an image without a negative"),
+        ({"k": 1}, "examples_per_class=1 leaves images without positives"),
+        ({"p": 1}, "classes_per_batch=1 leaves images without negatives"),
         ({"p": 8}, "classes_per_batch=8, but there are 7 classes.*at most 7"),
         ({"p": 6, "k": 4, "short": "left_out"}, "=6, but there are 5 .*'repeat': 2 have fewer"),
         ({"short": "drop"}, "'repeat' or 'left_out', .*; got 'drop'"),

@@ -119,7 +119,10 @@ BAD = {
         "(nearest: digit_scenes or digits8x8); give camvid, digit_scenes, digits8x8, "
         "image_folder_classes, image_folder_masks, isbi2012_em, mnist_idx, omniglot_minimal, ",
     ),
-    "a batch that does not divide": (["--set=data.batch_size=13"], "nearest that is divisible is 16"),
+    "a batch that does not divide": (
+        ["--set=data.batch_size=13"],
+        "nearest that is divisible is 16",
+    ),
     "a missing start": (["--set=init_from=/no/where"], "/no/where"),
     "an empty start": (["--set=init_from="], "init_from must be a workdir or a file; got ''"),
     "a feature that is no picture": (["--set=data.image=name"], "an image must be uint8"),

@@ -187,7 +187,7 @@ def test_an_unknown_label_is_refused_or_nan(unknown):
     [
         (
             {"labels": np.zeros((2, 4, 6), np.int32)},
-            r"focal needs .* and \(2, 4, 6\)",
+            r"logits must be .* and \(2, 4, 6\)",
         ),
         ({"logits": np.zeros((4, 5, K), np.float32)}, r"logits must be \[b, h, w, k\]"),
         ({"labels": np.zeros((2, 4, 5), np.float32)}, "labels must be integers; got float32"),

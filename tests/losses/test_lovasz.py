@@ -200,7 +200,7 @@ def test_an_unknown_label_is_refused_or_nan(unknown):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.zeros((3, 4, 6), np.int32)}, r"lovasz_softmax needs .* and \(3, 4, 6\)"),
+        ({"labels": np.zeros((3, 4, 6), np.int32)}, r"logits must be .* and \(3, 4, 6\)"),
         ({"logits": np.zeros((4, 5, K), np.float32)}, r"logits must be \[b, h, w, k"),
         ({"labels": np.zeros((3, 4, 5), np.float32)}, "labels must be integers; got float32"),
     ],

@@ -146,8 +146,8 @@ def test_an_unknown_label_is_refused_or_nan(unknown):
     ("change", "message"),
     [
         ({"labels": np.zeros((2, 7, 8), np.int32)}, r"\(2, 7, 9, 5\) and \(2, 7, 8\)"),
-        ({"logits": np.zeros((7, 9, K), np.float32)}, r"logits \[b, h, w, k\]"),
-        ({"labels": np.zeros((2, 7, 9), np.float32)}, "integer labels; got float32"),
+        ({"logits": np.zeros((7, 9, K), np.float32)}, r"logits must be \[b, h, w, k\]"),
+        ({"labels": np.zeros((2, 7, 9), np.float32)}, "labels must be integers; got float32"),
         ({"class_weights": (1.0, 1.0, -1.0, 1.0, 1.0)}, "class_weights must be >= 0; got -1.0"),
         ({"class_weights": (1.0, np.nan, 1.0, 1.0, 1.0)}, "class_weights must be >= 0; got nan"),
         ({"class_weights": (1.0, 2.0)}, r"\(5,\) as the logits have; got \(2,\)"),

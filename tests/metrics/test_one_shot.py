@@ -60,7 +60,13 @@ def test_one_class_is_always_right():
         (np.zeros((2, 3)), [0, 1], np.zeros((1, 2)), [0], "differ in d"),
         (np.zeros((2, 3)), [0], np.zeros((1, 3)), [0], "support_labels must be 2 integers"),
         (np.zeros((2, 3)), [0, 1], np.zeros((1, 3)), [0.0], "query_labels must be 1 integers"),
-        (np.zeros((2, 3)), [0, 1], np.full((1, 3), np.inf), [0], "query must be .* finite"),
+        (
+            np.zeros((2, 3)),
+            [0, 1],
+            np.full((1, 3), np.inf),
+            [0],
+            "query must be finite; 1 row",
+        ),
     ],
 )
 def test_accuracy_refuses(support, support_labels, query, query_labels, message):

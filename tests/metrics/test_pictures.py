@@ -88,9 +88,9 @@ def test_classes_without_a_contour():
 
 
 def test_bad_boundary_input_is_refused():
-    with pytest.raises(ValueError, match="Two \\[h, w\\] of one size"):
+    with pytest.raises(ValueError, match=r"must be \[h, w\], of one size; got \(2, 3\)"):
         boundary_scores(np.zeros((2, 3), int), np.zeros((3, 2), int), 2, VOID, 0.1)
-    with pytest.raises(ValueError, match="Two \\[h, w\\] of one size"):
+    with pytest.raises(ValueError, match=r"must be \[h, w\], of one size; got \(1, 2"):
         membrane_scores(np.zeros((1, 2, 3), int), np.zeros((1, 2, 3), int), 1, VOID)
     right, wrong = np.zeros((2, 3), int), np.array([[0, 1, 7], [0, 0, -1]])
     for name, pair in (("prediction", (wrong, right)), ("label", (right, wrong))):

@@ -24,7 +24,7 @@ def always(monkeypatch):
     """Takes the gradient by blocks where it pays at other sizes only; a block is a few rows."""
     monkeypatch.setattr(module, "_PAYS", 0)
     monkeypatch.setattr(module, "_BLOCK", 40)
-    monkeypatch.setattr(module, "_TURNS", 0)
+    monkeypatch.setattr(module, "_FLIPS", 0)
 
 
 def conv(x, kernel, padding="SAME"):
@@ -49,8 +49,8 @@ def pulled(function, x, kernel, weight):
 @by_blocks
 @pytest.mark.parametrize("size", [(3, 3), (4, 3)])
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
-def test_a_kernel_larger_than_its_maps_is_not_turned(always, size, padding):
-    """As of fc6 in FCN: the gradient by the picture is that of turned maps, of any padding."""
+def test_a_kernel_larger_than_its_maps_is_not_flipped(always, size, padding):
+    """As of fc6 in FCN: the gradient by the picture is that of flipped maps, of any padding."""
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(1, 8, 7, 40)), rng.normal(size=(*size, 40, 30))
     x, kernel = x.astype(np.float32), kernel.astype(np.float32)

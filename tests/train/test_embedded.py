@@ -18,6 +18,15 @@ def test_alphabets_of_twenty_are_run_and_smaller_ones_not():
     # The points of the smaller alphabet tell nothing.
     points = np.eye(40)[np.where(source.groups == 0, source.labels, 39)]
     assert Embedded(points, source, None, euclidean).scores()["one_shot_accuracy"] == 1
+    np.testing.assert_array_equal(embedded.one_shot_rows(source), source.groups == 0)
+
+
+def test_without_an_alphabet_of_twenty_the_other_scores_are_there():
+    rows = [(c, 0, d) for c in range(19) for d in (1, 2)]
+    source = type("Source", (list,), {})({"name": str(i)} for i in range(len(rows)))
+    source.labels, source.groups, source.drawers = np.array(rows).T
+    found = Embedded(np.eye(19)[source.labels], source, None, euclidean).scores()
+    assert found["recall_at_1"] == 1 and "one_shot_accuracy" not in found
 
 
 def pictures(points, labels):

@@ -230,6 +230,20 @@ def test_collapse_is_warned_of(run):
         assert not warned or "shrunk to a point" in warning
 
 
+@pytest.mark.parametrize(
+    ("loss", "options", "warned"),
+    [
+        ("triplet", {}, True),  # Always of squares: 0.15^2 is far below 0.2.
+        ("batch_hard_triplet", {"squared": True}, True),
+        ("batch_hard_triplet", {}, False),
+    ],
+)
+def test_a_collapse_is_seen_in_the_unit_of_the_margin(loss, options, warned):
+    task = Embedding(loss=loss, options={"margin": 0.2, **options})
+    bound = task.bind(types.SimpleNamespace(name="x"))
+    assert (bound.warning({"embedding_spread": 0.15, "loss": 0.2}) is not None) == warned
+
+
 @pytest.mark.slow
 def test_the_log_says_that_a_run_has_collapsed(tmp_path, capsys):
     """Before any training they lie close beside such a margin."""
@@ -302,7 +316,7 @@ def test_a_task_that_makes_no_sense_is_refused(fields, message):
         ({"model": SiameseVerifier(ENCODER)}, "needs an encoder.*got SiameseVerifier"),
         ({"task": Embedding(loss="pair_cross_entropy")}, "judges pairs.*got SiameseEncoder"),
         ({"task": Embedding(options={"margin": 0.1}, images_per_class=3)}, "is not divisible by"),
-        ({"task": Embedding(options={"margin": 0.1}, images_per_class=1)}, "without a positive"),
+        ({"task": Embedding(options={"margin": 0.1}, images_per_class=1)}, "without positives"),
         ({"task": Embedding(options={"margin": 0.1}, images_per_class=2)}, "8, but there are 7"),
         ({"task": Embedding(options={"margin": 1.0}, headline="one_shot_accuracy")}, "who drew"),
     ],

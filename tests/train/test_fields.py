@@ -38,6 +38,7 @@ def test_values_become_their_type(value, hint, want):
         (10**400, float, "x: expected float, got 1000"),
         ((1,), tuple[int, int], r"x: expected \(int, int\), got \(1,\)"),
         ("c", Literal["a", "b"], "x: expected one of a, b, got 'c'"),
+        ("10", Literal[0, 100], r"x: expected one of 0, 100, got '10' \(nearest: 100"),
     ],
 )
 def test_values_of_another_type_are_refused(value, hint, words):

@@ -94,6 +94,20 @@ def test_what_cannot_be_scored_is_refused_before_the_training(task, data, messag
         run.check(variables)
 
 
+def test_a_one_shot_headline_needs_groups_that_are_large_enough(monkeypatch):
+    """Else the first evaluation would end the run, with all its steps unsaved."""
+    task = dataclasses.replace(HARD, headline="one_shot_accuracy")
+    few = type("Few", (), {"labels": np.arange(40) // 2, "drawers": np.arange(40) % 2})()
+    few.groups = few.labels // 19  # Of 19 characters and of one.
+    run = run_of()
+    bound = task.bind(run.info)
+    monkeypatch.setattr(run, "source", lambda split: few)
+    with pytest.raises(ValueError, match="'validation' cannot be scored: none .* has 20 classes"):
+        bound.check(run)
+    few.groups = few.labels * 0
+    bound.check(run)
+
+
 def test_turned_pictures_are_trained_as_classes_of_their_own():
     turned = run_of(dataclasses.replace(HARD, turn_classes=True)).train_items()
     # Four classes a batch: an epoch of the seven digits in eight positions each.

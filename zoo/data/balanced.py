@@ -74,11 +74,9 @@ def class_balanced_batches(
     """
     p, k = classes_per_batch, examples_per_class
     if k < 2:
-        raise ValueError(
-            f"examples_per_class={k} leaves images without a positive; take 2 or more."
-        )
+        raise ValueError(f"examples_per_class={k} leaves images without positives; take 2 or more.")
     if p < 2:
-        raise ValueError(f"classes_per_batch={p} leaves images without a negative; take 2 or more.")
+        raise ValueError(f"classes_per_batch={p} leaves images without negatives; take 2 or more.")
     if short not in ("repeat", "left_out") or seed < 0:
         got = f"{short!r} and {seed}"
         raise ValueError(f"short must be 'repeat' or 'left_out', the seed 0 or more; got {got}.")

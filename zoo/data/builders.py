@@ -40,7 +40,7 @@ def open_builder(name: str, *, path: str | None = None, options: Mapping[str, An
         for option in options:
             check_known(f"{name} has no option", option, list(cls.OPTIONS))
         return cls(path=path, **options)
-    hint = "see data.options, or let another data.path prepare it anew"
+    hint = "see data.options; another data.path prepares it anew"
     with explained(f"{name} cannot be opened", hint, (ValueError, TypeError)):
         return tfds.builder(name, data_dir=path, file_format="array_record", **options)
 

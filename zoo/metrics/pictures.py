@@ -75,4 +75,4 @@ def membrane_scores(
 def _check(prediction: np.ndarray, label: np.ndarray) -> None:
     if prediction.shape != label.shape or label.ndim != 2:
         got = f"{prediction.shape} and {label.shape}"
-        raise ValueError(f"Prediction and label must be [h, w], of one size; got {got}.")
+        raise ValueError(f"prediction and label must be [h, w], of one size; got {got}.")

@@ -72,8 +72,7 @@ class FCN32s(nn.Module):
         for level, n in enumerate(_CONVOLUTIONS):
             features = n * (self.width * min(2**level, 8),)
             x = ConvBlock(features, dtype=self.dtype, name=f"stage_{level + 1}")(x)
-            # With the release's zeros sides may be odd, and Caffe rounds up; behind a ReLU a zero
-            # is no maximum.
+            # Beside `pad` a side may be odd: Caffe rounds up, and 0 is no maximum behind a ReLU.
             x = max_pool_2x2(pad_up(x, 2))
             pools.append(x)
         for name, side in (("fc6", 7), ("fc7", 1)):
