@@ -16,8 +16,8 @@ from experiments import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = (
-    "README.md", "zoo/README.md", "experiments/README.md", "tests/CONTRIBUTING.md",
-    "colab/README.md",
+    "README.md", "zoo/README.md", "experiments/README.md", "experiments/RESULTS.md",
+    "tests/CONTRIBUTING.md", "colab/README.md",
 )  # fmt: skip
 TEXT = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 

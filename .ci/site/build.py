@@ -14,9 +14,9 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = (
-    "README.md", "zoo/README.md", "experiments/README.md", "colab/README.md",
-    "experiments/bench/bench.md", "experiments/bench/NOTES.md", "tests/CONTRIBUTING.md",
-    "CHANGELOG.md",
+    "README.md", "zoo/README.md", "experiments/README.md", "experiments/RESULTS.md",
+    "colab/README.md", "experiments/bench/bench.md", "experiments/bench/NOTES.md",
+    "tests/CONTRIBUTING.md", "CHANGELOG.md",
 )  # fmt: skip
 TOOLS = ("launch", "overrides", "plan", "sweep", "compare", "search")  # The rest are recipes.
 

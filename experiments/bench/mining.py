@@ -2,7 +2,7 @@
 
 Value and gradient by P x 8 embeddings of 128 dimensions, of length 1, noisy enough that there is
 much to mine. Both sides compute the same number, which bench.json keeps. Each has a limit of
-address space: what does not fit is told, and hurts nobody else.
+address space: what does not fit is reported, and stops no other row.
 """
 
 import os

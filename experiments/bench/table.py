@@ -27,7 +27,7 @@ ON_GPU = (
     "cuDNN's choice by trial and its fused Adam. TFLOP/s are those that the model needs, as XLA "
     "counts them, three times as many in training, and their share of the 989 that the "
     "datasheet gives for dense bfloat16. Memory is the peak that each library had in use. "
-    "Sides of several rows start together, so no time to be ready is told.\n\n"
+    "Sides of several rows start together, so the time until ready is not given.\n\n"
 )
 COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "ready", "memory, MiB")
 COLUMNS += ("temporaries, MiB", "load", "machine")

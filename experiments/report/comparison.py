@@ -16,9 +16,9 @@ from experiments.report.page import Table
 Groups = list[list[dict]]  # Runs that differ by their seed alone, together.
 COSTS = {  # Heading and format of what a model costs, by the name it has in a run.
     "parameters": ("parameters", "{:,.0f}"),
-    "gflops": ("GFLOP an input", "{:.2f}"),
-    "memory_mib": ("MiB a step", "{:,.0f}"),
-    "step_seconds": ("s a step", "{:.3f}"),
+    "gflops": ("GFLOP per input", "{:.2f}"),
+    "memory_mib": ("MiB per step", "{:,.0f}"),
+    "step_seconds": ("s per step", "{:.3f}"),
 }
 
 

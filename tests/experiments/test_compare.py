@@ -177,7 +177,7 @@ def test_score_and_costs_are_bars(scores, classes, monkeypatch, tmp_path):
     (figure,) = drawn
     figure.canvas.draw()
     panels = {axes.get_title(): axes for axes in figure.get_axes()}
-    wanted = {"parameters": 1200, "GFLOP an input": 0.25, "MiB a step": 40, "s a step": 0.125}
+    wanted = {"parameters": 1200, "GFLOP per input": 0.25, "MiB per step": 40, "s per step": 0.125}
     for title, value in wanted.items():
         widths = [bar.get_width() for bar in panels.pop(title).patches]
         assert widths == [value] * len(scores), title
@@ -202,7 +202,7 @@ def test_what_costs_and_scores_are_of_is_told():
     (table,), note = compare.tables([small, large])
     place = table.head.index("trained on")
     assert [line[place] for line in table.rows] == ["16 x 64x64", "4 x 224x96"]
-    assert "GFLOP an input" in table.head and "batch" not in note.split(".")[0]
+    assert "GFLOP per input" in table.head and "batch" not in note.split(".")[0]
     assert "Scored on shapes test, pictures at their own size." in note
 
 
