@@ -277,8 +277,8 @@ for axes, (name, picture) in zip(panels.flat, shown.items(), strict=True):
 # %% [markdown]
 # ## What you should take away
 #
-# The cell below holds this notebook against the numbers of the lecture. It fails if a table, a
-# filter or a convention above is another.
+# The cell below compares this notebook with tables computed by hand. It fails if a table, a filter
+# or a convention above is a different one.
 
 # %%
 same = np.testing.assert_allclose
@@ -300,4 +300,4 @@ for way in (output, by_matrix, by_chain_rule):
 same(copies(3, 2)[1:5, 1:5], [[1, 2, 1, 2], [2, 4, 2, 4], [1, 2, 1, 2], [2, 4, 2, 4]])
 same(copies(4, 2)[2:-2, 2:-2], np.full((6, 6), 4))  # Away from the border, even.
 same(learned_start[1:-1, 1:-1], interpolated[1:-1, 1:-1], rtol=1e-5)
-print("Every table agrees with the lecture.")
+print("Every table agrees with those by hand.")

@@ -54,7 +54,7 @@ def _pairs(start: str, end: str, levels: int) -> dict[str, str]:
 
 FIGURES = {
     "encoders": (
-        Drawing("SiameseEncoder, the course's network", SiameseEncoder(), (1, 28, 28, 1)),
+        Drawing("SiameseEncoder, the classic small network", SiameseEncoder(), (1, 28, 28, 1)),
         Drawing("ResidualEncoder", ResidualEncoder(), (1, 28, 28, 1)),
         Drawing("AlignedEncoder", AlignedEncoder(), (1, 28, 28, 1)),
     ),

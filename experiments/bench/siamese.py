@@ -1,4 +1,4 @@
-"""The Siamese training of the course: same digit or not, by binary cross-entropy on pairs.
+"""The classic small Siamese training: same digit or not, by binary cross-entropy on pairs.
 
 An epoch over pairs of 28 x 28 pictures that lie in memory as NumPy arrays, shuffled, in batches of
 64, by Adam. Keras runs `fit` on JAX and on TensorFlow; ours is the launcher's step, fed by a loop.
@@ -72,7 +72,7 @@ def keras_model():
 
     class Distance(layers.Layer):
         def call(self, x, y):
-            # Not below epsilon: the gradient of sqrt at 0 is infinite, as the course has it.
+            # Not below epsilon: the gradient of sqrt at 0 is infinite.
             square = ops.sum(ops.square(x - y), axis=1, keepdims=True)
             return ops.sqrt(ops.maximum(square, keras.config.epsilon()))
 

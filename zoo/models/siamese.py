@@ -1,6 +1,6 @@
 """Networks that turn a picture into a point, and pairs of pictures into a verdict.
 
-`SiameseEncoder` is the small network of the course; `ResidualEncoder` the strong one: He et al.,
+`SiameseEncoder` is the small classic network; `ResidualEncoder` the strong one: He et al.,
 "Identity Mappings in Deep Residual Networks", arXiv:1603.05027, with full pre-activation; departing
 from it, the first convolution keeps the size, as the pictures are small, and batch norm is as in
 `zoo.models.layers`. `SiameseVerifier` joins two branches with one set of parameters: Bromley et

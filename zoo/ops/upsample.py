@@ -1,4 +1,4 @@
-"""Making feature maps larger: every up-sampling of the textbook but un-pooling (see `pool`)."""
+"""Making feature maps larger: every common way but un-pooling (see `pool`)."""
 
 import functools
 from collections.abc import Sequence
