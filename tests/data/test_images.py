@@ -289,7 +289,8 @@ def test_colourize_and_overlay_by_hand():
     grey = np.full((2, 2, 1), 100, np.uint8)
     mixed = overlay(grey, ids, COLOURS, 255)
     assert mixed.dtype == np.uint8
-    np.testing.assert_array_equal(mixed, [[[50] * 3, [178, 50, 50]], [[50, 114, 178], [100] * 3]])
+    # Bare where void, and where black: a background is not to be darkened.
+    np.testing.assert_array_equal(mixed, [[[100] * 3, [178, 50, 50]], [[50, 114, 178], [100] * 3]])
     for wrong in (3, -1):
         with pytest.raises(ValueError, match=rf"ids \[{wrong}\] are neither one of the 3 classes"):
             colourize(np.array([[wrong]]), COLOURS, 255)

@@ -156,9 +156,11 @@ def colourize(ids: np.ndarray, colours: Colours, ignore_label: int) -> np.ndarra
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, colours: Colours, ignore_label: int) -> np.ndarray:
-    """A picture [h, w, 1 or 3] uint8 half under the colours of ids, whole where void: RGB uint8."""
-    mixed = 0.5 * image.astype(np.float32) + 0.5 * colourize(ids, colours, ignore_label)
-    return np.where((ids == ignore_label)[..., None], image, np.round(mixed)).astype(np.uint8)
+    """[h, w, 1 or 3] uint8, half under its ids' colours, bare where void or black: [h, w, 3] uint8."""
+    painted = colourize(ids, colours, ignore_label)
+    mixed = np.round(0.5 * image.astype(np.float32) + 0.5 * painted)
+    bare = (ids == ignore_label) | ~painted.any(axis=-1)
+    return np.where(bare[..., None], image, mixed).astype(np.uint8)
 
 
 def write_ids(path: File, ids: np.ndarray, colours: Colours, ignore_label: int) -> None:

@@ -129,9 +129,9 @@ def _hardest(d, anchor, labels, valid):
 
 
 def _share(which, d, hardest):
-    """The gradient's share [b] of each row at the distance `hardest`; shares sum to 1.
+    """The gradient's share [b] of each row at the distance `hardest`, 1 in all.
 
-    Within 2^-22 of it where XLA computed `d` twice, rounded apart, and none is equal.
+    XLA may compute `d` twice, rounded apart: where none is equal, those within 2^-22 of it.
     """
     tie, near = which & (d == hardest), which & (jnp.abs(d - hardest) <= 2**-22 * hardest)
     tie = jnp.where(tie.any(), tie, near)

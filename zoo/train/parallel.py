@@ -128,8 +128,7 @@ class Layout:
     def split(self, batch: Mapping[str, np.ndarray], parts: int = 1) -> dict[str, Any]:
         """This process's rows of a batch -> rows spread over its devices.
 
-        Part i of those that `make_train_step` accumulates is the i-th run of these rows; the parts
-        are interleaved, so that each device has an equal share of every one.
+        Each device has an equal share of every part, which is a run of the rows that come in.
         """
         batch = {k: x.reshape(parts, -1, *x.shape[1:]).swapaxes(0, 1) for k, x in batch.items()}
         batch = {k: x.reshape(-1, *x.shape[2:]) for k, x in batch.items()}
