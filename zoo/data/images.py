@@ -156,7 +156,7 @@ def colourize(ids: np.ndarray, colours: Colours, ignore_label: int) -> np.ndarra
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, colours: Colours, ignore_label: int) -> np.ndarray:
-    """[h, w, 1 or 3] uint8, half under its ids' colours, bare where void or black: [h, w, 3] uint8."""
+    """Half under its ids' colours, bare where void or black: uint8 [h, w, 1 or 3] -> [h, w, 3]."""
     painted = colourize(ids, colours, ignore_label)
     mixed = np.round(0.5 * image.astype(np.float32) + 0.5 * painted)
     bare = (ids == ignore_label) | ~painted.any(axis=-1)
