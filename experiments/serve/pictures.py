@@ -38,7 +38,9 @@ def read(upload: UploadFile, channels: int) -> np.ndarray:
 def segmented(ids: np.ndarray, info: Info) -> dict:
     """[h, w] class ids as the API gives them."""
     file, shares = io.BytesIO(), np.bincount(ids.ravel(), minlength=info.num_classes) / ids.size
-    ids_image(ids, info.colours, info.ignore_label).save(file, "PNG")
+    # Laid over the picture, a background, which is black, would darken it.
+    seen = bytes(255 * any(colour) for colour in info.colours)
+    ids_image(ids, info.colours, info.ignore_label).save(file, "PNG", transparency=seen)
     rows = zip(info.class_names, info.colours, shares.tolist(), strict=True)
     classes = [
         {"id": n, "name": name, "colour": f"#{bytes(colour).hex()}", "share": share}

@@ -1,5 +1,6 @@
 """The server as a script or a browser meets it: over a socket, by another library's client."""
 
+import base64
 import io
 import pathlib
 import signal
@@ -77,6 +78,8 @@ def test_segments_as_the_model_does(run, url):
     assert [c["colour"] for c in answer.json()["classes"]] == ["#000000", "#ff0000", "#0080ff"]
     shares = [c["share"] for c in answer.json()["classes"]]
     np.testing.assert_allclose(shares, [(want == n).mean() for n in range(3)])
+    laid = Image.open(io.BytesIO(base64.b64decode(answer.json()["ids_png"]))).convert("RGBA")
+    np.testing.assert_array_equal(np.asarray(laid)[..., 3], 255 * (want > 0))  # Black is bare.
     np.testing.assert_array_equal(
         ids, predict(run.model, run.variables, image, preprocess=run.preprocess)
     )
