@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from zoo.data.images import VOID_COLOUR, File, colourize, overlay, write_atomically
 from zoo.data.info import Info
@@ -67,6 +67,10 @@ def curves(
         least, most = axes.dataLim.intervaly
         if name == "loss" and 0 < 20 * least < most:
             axes.set_yscale("log")
+            # Not the default, 10 to a power, which is written in the mathtext turned off above.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
         tidy(axes)
     save(figure, path)
 
@@ -76,7 +80,7 @@ def tidy(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+        axes.legend(edgecolor="none", framealpha=0.7)  # Legible where a curve passes behind.
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], path: File) -> None:

@@ -74,6 +74,20 @@ def test_curves_of_little_or_odd(tmp_path, records):
     assert pixels(tmp_path / "a.png").shape[1] == 1200
 
 
+def test_a_loss_that_falls_far_has_plain_numbers_at_its_ticks(tmp_path, monkeypatch):
+    """Not the markup of powers of ten, which is not set where names may hold a $."""
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+    falling = [{"step": i, "split": "train", "loss": 3.0 * 0.6**i} for i in range(12)]
+    figures.curves(falling, tmp_path / "a.png")
+    axes = drawn[0].axes[0]
+    drawn[0].canvas.draw()
+    assert axes.get_yscale() == "log"
+    ticks = axes.yaxis.get_ticklabels(which="both")
+    words = [tick.get_text() for tick in ticks if tick.get_text()]
+    assert {"0.1", "0.2", "0.5", "1"} <= set(words) and not any("$" in word for word in words)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 11, 21])
 def test_confusion_shades_by_share_of_the_truth(tmp_path, k):
@@ -132,9 +146,10 @@ def test_overlays_stand_beside_their_image(channels):
     assert picture.dtype == np.uint8
     rgb = images[1] if channels == 3 else np.repeat(images[1], 3, -1)
     np.testing.assert_array_equal(picture[24:, :20], rgb)
-    ids = predictions[1][3, 4]
-    want = 0.5 * rgb[3, 4] + 0.5 * np.array(about.colours[ids])
-    np.testing.assert_allclose(picture[24 + 3, 40 + 4], want, atol=0.5)
+    ids = predictions[1]
+    mixed = 0.5 * rgb + 0.5 * np.array(about.colours)[ids]
+    want = np.where(ids[..., None] == 0, rgb, mixed)  # Black leaves the picture bare.
+    np.testing.assert_allclose(picture[24:, 40:60], want, atol=0.5)
     assert not picture[24:, 60:].any()
 
 
