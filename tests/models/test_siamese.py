@@ -222,6 +222,10 @@ def test_fields_of_the_encoder_within_are_set():
         (ResidualEncoder(blocks=0), "ResidualEncoder.blocks must be at least 1; got 0"),
         (ResidualEncoder(depth=0), "ResidualEncoder.depth must be at least 1; got 0"),
         (
+            AlignedEncoder(widths=(4, 0)),
+            r"AlignedEncoder.widths must be numbers of at least 1; got \(4, 0\)",
+        ),
+        (
             AlignedEncoder(shrunk=(0,), orientations=4),
             "AlignedEncoder.shrunk must be one number or",
         ),

@@ -129,10 +129,8 @@ def _hardest(d, anchor, labels, valid):
 
 
 def _share(which, d, hardest):
-    """The gradient's share [b] of each row at the distance `hardest`, 1 in all.
-
-    XLA may compute `d` twice, rounded apart: where none is equal, those within 2^-22 of it.
-    """
+    """The gradient's share [b] of each row at the distance `hardest`, 1 in all; where none is
+    equal, as XLA may compute `d` twice, rounded apart, of those within 2^-22 of it."""
     tie, near = which & (d == hardest), which & (jnp.abs(d - hardest) <= 2**-22 * hardest)
     tie = jnp.where(tie.any(), tie, near)
     return tie.astype(jnp.float32) / jnp.maximum(tie.sum(), 1)

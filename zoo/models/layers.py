@@ -24,6 +24,7 @@ FIELDS: Fields = {
     "dtype": (lambda name: name in ("float32", "bfloat16"), "one of float32, bfloat16"),
     "norm": (lambda name: name in (None, "batch"), "one of None, batch"),
     "num_classes": (lambda n: n >= 2, "at least 2"),
+    "widths": (lambda ns: min(ns, default=1) >= 1, "numbers of at least 1"),
     **dict.fromkeys(("depth", "features", "growth_rate", "hidden", "width"), AT_LEAST_1),
 }
 
