@@ -12,8 +12,8 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/vision-zoo/blob/main/colab/mining_explained.ipynb)
 #
 # A batch of $P$ classes with $K$ pictures each holds thousands of triplets. Which of them teach?
-# Here all of them lie open: a batch of 12 digits, its distance matrix as a picture, and every mask
-# that a mining loss lays on it. Nothing is trained; the notebook takes seconds.
+# Here you can look at all of them: a batch of 12 digits, its distance matrix as a picture, and
+# every mask that a mining loss puts on it. Nothing is trained; the notebook takes seconds.
 
 # %%
 import importlib.metadata
@@ -70,9 +70,10 @@ P, K, MARGIN = 3, 4, 0.5
 # %% [markdown]
 # ## 1. The batch
 #
-# $P = 3$ classes, $K = 4$ pictures of each: 12 digits of scikit-learn. As embedding serve the two
-# directions in which all digits vary most (PCA), so that you can **see** the distances. Nobody has
-# trained this embedding, and it shows: look how the fives mix with the threes.
+# $P = 3$ classes, $K = 4$ pictures of each: 12 digits of scikit-learn. The embedding is each
+# digit's position along the two directions in which all digits vary most (PCA), so that you can
+# **see** the distances. Nobody has trained this embedding, and it shows: look how the fives mix
+# with the threes.
 
 # %%
 digits, all_labels, _ = split_digits()
@@ -103,9 +104,9 @@ print("labels:", labels)
 #
 # $$d_{ij} = \lVert f(x_i) - f(x_j) \rVert$$
 #
-# All that mining needs. The batch is sorted by class, so the three blocks on the diagonal are the
-# pairs of one class. **In a good embedding these blocks are dark and all else is bright.** Which
-# class is good already?
+# This is all that mining needs. The batch is sorted by class, so the three blocks on the diagonal
+# are the pairs of one class. **In a good embedding these blocks are dark and everything else is
+# bright.** For which class is this true already?
 
 # %%
 distance = np.asarray(safe_sqrt(pairwise_squared_distance(embeddings, embeddings)))
@@ -129,13 +130,13 @@ bar = figure.colorbar(matrix(axes, distance, "distance of every pair"))
 # %% [markdown]
 # ## 3. Who is a positive, who a negative
 #
-# For the anchor $a$ (a row) the positives are the other pictures of its class, the negatives all
-# of other classes. The diagonal is neither. A triplet is a positive **and** a negative of one
-# anchor:
+# For the anchor $a$ (a row) the positives are the other pictures of its class, and the negatives
+# are all pictures of other classes. The diagonal is neither. A triplet is a positive **and** a
+# negative of one anchor:
 #
 # $$\text{triplet}[a, p, n] = \text{positive}[a, p] \wedge \text{negative}[a, n]$$
 #
-# a cube of $12^3$ entries, of which the right picture is the slice of one anchor.
+# This is a cube of $12^3$ entries. The picture on the right is its slice for one anchor.
 
 # %%
 positive, negative = positive_mask(labels), negative_mask(labels)
@@ -156,7 +157,7 @@ slice_ = matrix(
 # $$PK \, (K - 1) \, (PK - K)$$
 #
 # **By hand first:** $12 \cdot 3 \cdot 8 = ?$ And for $P = 18, K = 4$, a usual batch of Hermans et
-# al. ("In Defense of the Triplet Loss", arXiv:1703.07737)? *Try:* which is worth more triplets, to
+# al. ("In Defense of the Triplet Loss", arXiv:1703.07737)? *Try:* which gives more triplets, to
 # double $P$ or to double $K$?
 
 # %%
@@ -173,17 +174,18 @@ for p, k in ((2, 2), (P, K), (6, 4), (3, 8), (18, 4)):
 # With margin $m$ the loss of a triplet is $\max(d_{ap} - d_{an} + m, 0)$. So a negative is
 #
 # - **easy** if $d_{an} \geq d_{ap} + m$: loss 0, nothing to learn;
-# - **semi-hard** if $d_{ap} \leq d_{an} < d_{ap} + m$: farther than the positive, but not by the
-# margin;
-# - **hard** if $d_{an} < d_{ap}$: nearer than the positive. The loss is more than $m$.
+# - **semi-hard** if $d_{ap} < d_{an} < d_{ap} + m$: farther than the positive, but not by the
+# margin. The loss is less than $m$;
+# - **hard** if $d_{an} \leq d_{ap}$: not farther than the positive. The loss is $m$ or more.
 #
 # **Look at** the circles around the anchor (the star): the inner one goes through the positive
-# (the triangle). Count the negatives inside, between and outside, and compare with the title.
+# (the triangle). Count the negatives inside the inner circle, between the two and outside, and
+# compare with the title.
 
 # %%
 gap = distance[:, None, :] - distance[:, :, None]  # [a, p, n]: how much farther n is than p.
-hard = triplets & (gap < 0)
-semi_hard = triplets & (gap >= 0) & (gap < MARGIN)
+hard = triplets & (gap <= 0)
+semi_hard = triplets & (gap > 0) & (gap < MARGIN)
 easy = triplets & (gap >= MARGIN)
 
 POSITIVE = 10
@@ -210,23 +212,24 @@ print({kind: int(mask.sum()) for kind, mask in kinds.items()}, "of", int(triplet
 #
 # $$\frac{1}{\#\{\text{active}\}} \sum_{a, p, n} \max(d_{ap} - d_{an} + m, 0)$$
 #
-# **Batch-hard** takes one triplet an anchor, its farthest positive and its nearest negative:
+# **Batch-hard** takes one triplet for each anchor: its farthest positive and its nearest negative.
 #
 # $$\frac{1}{PK} \sum_a \max\Big(\max_p d_{ap} - \min_n d_{an} + m,\; 0\Big)$$
 #
-# **Left:** in how many active triplets a pair stands: many pairs pull a little. **Right:** the two
-# pairs a row that batch-hard picks, circles for the positive, crosses for the negative. Where the
-# cross lies on a cell brighter than the circle's by more than the margin, the anchor has loss 0:
-# there are two such rows. *Try:* one label is wrong. Which of the two losses suffers more?
+# **Left:** how many active triplets each pair is in: many pairs pull a little. **Right:** the two
+# pairs that batch-hard picks in each row, a circle for the positive and a cross for the negative.
+# Where the negative is farther than the positive by the margin or more, the anchor has loss 0:
+# there are two such rows. *Try:* give one picture a wrong label. Which of the two losses suffers
+# more?
 
 # %%
 active = hard | semi_hard
-stands_in = active.sum(2) + active.sum(1)  # [a, j]: as the positive, or as the negative.
+is_in = active.sum(2) + active.sum(1)  # [a, j]: with j as the positive, or as the negative.
 farthest = np.where(positive, distance, -np.inf).argmax(1)
 nearest = np.where(negative, distance, np.inf).argmin(1)
 
 figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-bar = figure.colorbar(matrix(panels[0], stands_in, "batch-all: active triplets of a pair"))
+bar = figure.colorbar(matrix(panels[0], is_in, "batch-all: active triplets of a pair"))
 matrix(panels[1], distance, "batch-hard: farthest positive o, nearest negative x")
 panels[1].plot(farthest, range(P * K), "o", mfc="none", mec="white", mew=2, markersize=11)
 marks = panels[1].plot(nearest, range(P * K), "x", color="#EE6677", mew=3, markersize=10)
@@ -235,13 +238,13 @@ marks = panels[1].plot(nearest, range(P * K), "x", color="#EE6677", mew=3, marke
 # ## 7. The library never builds the cube
 #
 # At $PK = 1024$ the cube would have $10^9$ entries. `batch_all_triplet` goes through the positives
-# a few at a time, in $O(b^2)$ memory, with a gradient of its own. Is it still the mean over the
-# cube? Below is the cube in four lines, and JAX differentiates both.
+# a few at a time, so that it needs $O(b^2)$ memory, and it has a gradient of its own. Is the result
+# still the mean over the cube? Below is the cube in four lines; compare values and gradients.
 
 
 # %%
 def by_cube(embeddings):
-    """Batch-all as its formula says it, in O(b^3) memory."""
+    """Batch-all as in its formula, in O(b^3) memory."""
     d = safe_sqrt(pairwise_squared_distance(embeddings, embeddings))
     loss = jax.nn.relu(d[:, :, None] - d[:, None, :] + MARGIN) * triplets
     return loss.sum() / (loss > 0).sum()
@@ -265,13 +268,13 @@ print(f"batch-all: library {value:.6f}, cube {cube_value:.6f}; gradients differ 
 print(f"batch-hard: {hard_value:.6f}")
 
 # %% [markdown]
-# The gradient as arrows, downhill: where one step would move each picture. Both losses call the
-# stray five at the top back to its class. **Compare** the fours at the bottom left: batch-hard
-# moves one of them though it has no wrong neighbour, batch-all hardly touches either. Which pair
-# of section 6 is to blame?
+# The arrows point against the gradient: they show where one step would move each picture. Both
+# losses pull the lone five at the top back to its class. **Compare** the fours at the bottom left:
+# batch-hard moves one of them although it has no wrong neighbour; batch-all hardly moves either of
+# them. Which pair of section 6 is the reason?
 #
-# *Try:* set `MARGIN` to 0, to 2. When all embeddings are one point, both losses are exactly the
-# margin. Why? (And why is a loss that stays at the margin the sign of a collapsed network?)
+# *Try:* set `MARGIN` to 0, then to 2. When all embeddings are one point, both losses are exactly
+# the margin. Why? (And why is a loss that stays at the margin the sign of a collapsed network?)
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(12, 3.6), layout="constrained")
@@ -286,8 +289,8 @@ for axes, name, slope in zip(
 # %% [markdown]
 # ## What you should take away
 #
-# The cell below counts again, in plain loops. It fails if the margin, the labels or a mask above
-# is another.
+# The cell below counts again, in plain loops. It fails if you change the margin, the labels or a
+# mask above.
 
 # %%
 for formula, counted, masked in counts:
@@ -296,19 +299,24 @@ assert P * K * (K - 1) * (P * K - K) == triplets.sum() == 288
 assert (easy | semi_hard | hard).sum() == easy.sum() + semi_hard.sum() + hard.sum() == 288
 
 kinds_by_loop, hardest = {"easy": 0, "semi-hard": 0, "hard": 0}, []
+pairs_by_loop = np.zeros((12, 12), int)
 classes = [5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3, 3]
 points = embeddings.astype(np.float64)
 for a in range(12):
     d = [float(np.hypot(*(points[a] - point))) for point in points]
-    others = [i for i in range(12) if i != a]
-    near = [d[i] for i in others if classes[i] == classes[a]]
-    far = [d[i] for i in others if classes[i] != classes[a]]
-    hardest.append(max(max(near) - min(far) + 0.5, 0))
+    near = [i for i in range(12) if i != a and classes[i] == classes[a]]
+    far = [i for i in range(12) if classes[i] != classes[a]]
+    assert farthest[a] == max(near, key=lambda p: d[p])
+    assert nearest[a] == min(far, key=lambda n: d[n])
+    hardest.append(max(d[farthest[a]] - d[nearest[a]] + 0.5, 0))
     for p in near:
         for n in far:
-            kind = "hard" if n < p else "semi-hard" if n < p + 0.5 else "easy"
+            kind = "hard" if d[n] <= d[p] else "semi-hard" if d[n] < d[p] + 0.5 else "easy"
             kinds_by_loop[kind] += 1
+            if kind != "easy":
+                pairs_by_loop[a, [p, n]] += 1
 assert kinds_by_loop == {kind: mask.sum() for kind, mask in kinds.items()}
+np.testing.assert_array_equal(is_in, pairs_by_loop)
 assert sum(value == 0 for value in hardest) == 2
 np.testing.assert_allclose(hard_value, np.mean(hardest), rtol=1e-5)
 np.testing.assert_allclose(value, cube_value, rtol=1e-5)

@@ -88,7 +88,7 @@ def draw(**tables):
 #
 # $$y[i, j] = x[\lfloor i / 2 \rfloor, \lfloor j / 2 \rfloor]$$
 #
-# **Look at** the edges between blocks: the picture is larger and no finer.
+# **Look at** the edges between blocks: the picture is larger but shows no more detail.
 
 # %%
 small = [[4, 5], [10, 20]]
@@ -100,15 +100,15 @@ draw(input=small, nearest=nearest)
 #
 # A pixel is a point at the **centre** of its cell. At twice the size there are twice as many
 # centres, and new pixel $j$ lies at $(j + \tfrac12) / 2 - \tfrac12$ on the old axis: at
-# $-\tfrac14, \tfrac14, \tfrac34, \tfrac54$. Between old centres 0 and 1 it takes $\tfrac34$ of the
-# nearer and $\tfrac14$ of the farther; outside, the picture goes on as it ends:
+# $-\tfrac14, \tfrac14, \tfrac34, \tfrac54$. Between the old centres 0 and 1 it takes $\tfrac34$ of
+# the nearer pixel and $\tfrac14$ of the farther one; outside, it takes the value at the edge:
 #
 # $$10, \quad \tfrac34 \cdot 10 + \tfrac14 \cdot 20 = 12.5, \quad
 #   \tfrac14 \cdot 10 + \tfrac34 \cdot 20 = 17.5, \quad 20.$$
 #
-# **Look at** the plot: the new centres (red) lie on the line through the old ones (blue), but for
-# the two outside. *Try:* what would the row be if the first and the last new pixel lay **on** the
-# corners ("`align_corners=True`")? Why do the two conventions not mix in one network?
+# **Look at** the plot: the new centres (red) lie on the line through the old ones (blue), except
+# for the two outside. *Try:* what would the row be if the first and the last new pixel lay **on**
+# the corners ("`align_corners=True`")? Why must one network not mix the two conventions?
 
 # %%
 corners = [[10, 20], [30, 40]]
@@ -125,14 +125,14 @@ axes.legend(frameon=False)
 # %% [markdown]
 # ## 3. One value between four pixels
 #
-# A box of the network starts at row 20.2, column 14.5, and there is no pixel there. First along
-# the two rows, then between them:
+# Suppose a network predicts a box that starts at row 20.2, column 14.5, where there is no pixel. We
+# interpolate first along the two rows, then between them:
 #
 # $$f(20, 14.5) = \tfrac12 \cdot 91 + \tfrac12 \cdot 210 = 150.5 \qquad
 #   f(21, 14.5) = \tfrac12 \cdot 162 + \tfrac12 \cdot 95 = 128.5$$
 # $$f(20.2, 14.5) = 0.8 \cdot 150.5 + 0.2 \cdot 128.5 = 146.1$$
 #
-# *Try:* columns first, then rows. Is the result another?
+# *Try:* columns first, then rows. Is the result different?
 
 # %%
 image = jnp.zeros((23, 23)).at[20:22, 14:16].set(jnp.array([[91, 210], [162, 95]]))
@@ -151,10 +151,11 @@ axes.set(xlim=(13.5, 15.5), ylim=(21.5, 19.5), xticks=[14, 15], yticks=[20, 21])
 # %% [markdown]
 # ## 4. Max-pooling, and back to where the maxima stood
 #
-# Pooling keeps the largest of each $2 \times 2$ block. If it also keeps the **place** of each
-# maximum (counted row by row, $y \cdot w + x$), un-pooling can put the numbers back, among zeros.
+# Pooling keeps the largest number of each $2 \times 2$ block. If it also keeps the **place** of
+# each maximum (counted row by row, $y \cdot w + x$), un-pooling can put the numbers back; all other
+# pixels become zero.
 #
-# **Look at** the last table: the values stand where they were found, not in the corners of their
+# **Look at** the last table: the values are where they were found, not in the corners of their
 # blocks. *Try:* which pixels of the input get a gradient through pooling? Compare with the last
 # table.
 
@@ -168,7 +169,8 @@ draw(input=table, pooled=pooled[0, ..., 0], places=places[0, ..., 0], unpooled=u
 # ## 5. Transposed convolution: copy the weighted filter, sum where copies overlap
 #
 # First in one dimension. The input is $[1, 2]$, the filter $[1, 10, 100]$, the stride 2. Each
-# input pixel lays down the filter times its value, two places further than the pixel before it.
+# input pixel adds the filter times its value to the output, two places further than the pixel
+# before it.
 
 # %%
 line, weights = jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 10.0, 100.0]])
@@ -176,12 +178,12 @@ grown = conv_transpose(maps(line), weights[..., None, None], (1, 2), "VALID")[0,
 draw(input=line, filter=weights, output=grown)
 
 # %% [markdown]
-# Now in two. With input side $n$, filter side $k$ and stride $s$ the output has the side $(n - 1)
-# s + k$, here $(2 - 1) \cdot 2 + 3 = 5$. **Follow** the table step by step: after each step one
-# more copy is there. Where the second copy meets the first, the numbers add: $1 \cdot 1 + 2 \cdot
-# 1 = 3$.
+# Now in two. With input side $n$, filter side $k$ and stride $s$ the output has the side
+# $(n - 1) s + k$, here $(2 - 1) \cdot 2 + 3 = 5$. **Follow** the table step by step: each step adds
+# one more copy. Where the second copy overlaps the first, the numbers add up:
+# $1 \cdot 1 + 2 \cdot 1 = 3$.
 #
-# *Try:* which output pixels will have received one copy, which two, which four?
+# *Try:* which output pixels receive one copy, which two, which four?
 
 # %%
 pixels = np.array([[1, 2], [3, 4]], np.float32)
@@ -198,11 +200,11 @@ draw(input=pixels, filter=kernel, **steps_taken)
 #
 # A convolution is linear, so it is a matrix: $y = C x$. The convolution with this filter and
 # stride 2 takes $5 \times 5$ pixels to $2 \times 2$, so $C$ is $4 \times 25$. **Its transpose
-# takes 4 numbers to 25, and that is the transposed convolution.** The transpose is also what the
-# chain rule wants: if the loss has the gradient $g$ by $y$, then by $x$ it has $C^\top g$. So
-# every `conv_transpose` forward is a convolution's backward pass.
+# takes 4 numbers to 25, and that is the transposed convolution.** The transpose also appears in the
+# chain rule: if the gradient of the loss with respect to $y$ is $g$, then with respect to $x$ it is
+# $C^\top g$. So the forward pass of `conv_transpose` is the backward pass of a convolution.
 #
-# **Look at** the rows of $C$: each is the filter, laid where one output pixel looks. *Try:* is
+# **Look at** the rows of $C$: each is the filter, placed where one output pixel looks. *Try:* is
 # $C^\top C$ the identity? Does a transposed convolution undo a convolution?
 
 
@@ -227,10 +229,10 @@ draw(C_transposed_times_input=by_matrix, gradient=by_chain_rule, conv_transpose=
 # %% [markdown]
 # ## 7. Checkerboards
 #
-# Lay copies of a filter of ones, and the output counts them. If the stride does not divide the
-# filter's side, some pixels receive more copies than their neighbours, everywhere: a checkerboard,
-# whatever the input (Odena, Dumoulin & Olah, "Deconvolution and Checkerboard Artifacts", Distill
-# 2016).
+# With a filter of ones and an input of ones, the output counts the copies that each pixel receives.
+# If the stride does not divide the filter's side, pixels receive more or fewer copies than their
+# neighbours, all over the output: a checkerboard, whatever the input (Odena, Dumoulin & Olah,
+# "Deconvolution and Checkerboard Artifacts", Distill 2016).
 #
 # **Compare** filter 3 with filter 4, both with stride 2. *Try:* filter 5, stride 3; filter 6,
 # stride 3.
@@ -247,8 +249,8 @@ draw(filter_3_stride_2=copies(3, 2), filter_4_stride_2=copies(4, 2))
 
 # %% [markdown]
 # A filter of side 4 with the weights $(\tfrac14, \tfrac34, \tfrac34, \tfrac14)$ in both
-# directions, laid with stride 2, **is** bilinear interpolation away from the border. FCN starts
-# its up-sampling there, and learns on.
+# directions and stride 2 **is** bilinear interpolation, except at the border. FCN starts its
+# up-sampling with this filter and then learns it.
 
 # %%
 ramp = np.array([0.25, 0.75, 0.75, 0.25], np.float32)
@@ -277,8 +279,8 @@ for axes, (name, picture) in zip(panels.flat, shown.items(), strict=True):
 # %% [markdown]
 # ## What you should take away
 #
-# The cell below compares this notebook with tables computed by hand. It fails if a table, a filter
-# or a convention above is a different one.
+# The cell below compares this notebook with tables computed by hand. It fails if you change a
+# table, a filter or a convention above.
 
 # %%
 same = np.testing.assert_allclose
@@ -293,8 +295,15 @@ same(pooled[0, ..., 0], [[4, 5], [10, 20]])
 same(places[0, ..., 0], [[1, 6], [8, 15]])
 same(unpooled[0, ..., 0], [[0, 4, 0, 0], [0, 0, 5, 0], [10, 0, 0, 0], [0, 0, 0, 20]])
 same(grown, [[1, 10, 102, 20, 200]])
-same(transposed[0], [1, 2, 1 + 2, 4, 2])  # By hand: only two copies reach the first row.
-same(transposed[2, 2], 1 + 2 + 3 + 4)  # All four corners meet in the middle.
+# By hand: only two copies reach the first row; the corners of all four, 1 + 2 + 3 + 4, the middle.
+by_hand = [
+    [1, 2, 3, 4, 2],
+    [2, 4, 6, 8, 4],
+    [4, 8, 10, 12, 6],
+    [6, 12, 14, 16, 8],
+    [3, 6, 7, 8, 4],
+]
+same(transposed, by_hand)
 for way in (output, by_matrix, by_chain_rule):
     same(way, transposed, rtol=1e-6)
 same(copies(3, 2)[1:5, 1:5], [[1, 2, 1, 2], [2, 4, 2, 4], [1, 2, 1, 2], [2, 4, 2, 4]])

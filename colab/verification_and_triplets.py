@@ -11,10 +11,10 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/vision-zoo/blob/main/colab/verification_and_triplets.ipynb)
 #
-# *Do these two pictures show the same?* A classifier of ten digits cannot say that of an eleventh,
-# nor of a person it was never shown. So we learn a **distance** instead: pictures of one thing
-# near, of two things far. Three losses, one network, scikit-learn's 8x8 digits; about a minute on
-# two processor cores.
+# *Do these two pictures show the same?* A classifier of ten digits cannot answer this for an
+# eleventh digit, nor for a person it has never seen. So we learn a **distance** instead: small
+# between pictures of the same thing, large between pictures of different things. Three losses, one
+# network, scikit-learn's 8x8 digits; about a minute on two processor cores.
 
 # %%
 import importlib.metadata
@@ -56,7 +56,7 @@ from sklearn.metrics import roc_curve
 
 import zoo
 from experiments.datasets import Digits8x8, ImageFolderClasses
-from zoo.data import Augment, Data, make_pairs
+from zoo.data import Augment, Data, make_pairs, open_labelled
 from zoo.data.images import read_image, resize_image
 from zoo.losses import batch_hard_triplet, contrastive, mean
 from zoo.metrics import verification_scores
@@ -117,15 +117,11 @@ def show_verdict(run, variables, two, threshold, cmap):
 #
 # Verification is **binary classification of pairs**. `make_pairs` draws for each picture one
 # partner of its class and one of another, so half of all pairs match. *Ask yourself:* of all pairs
-# among 1,000 pictures of 10 classes, how many match? What would a network learn that always says
-# "different"?
+# among 1,000 pictures of 10 classes, how many match? How often would a network be right that always
+# says "different"?
 
 # %%
-encoder = AlignedEncoder(features=32, widths=(32,))
-verifier_run, verifier_variables, _ = train(
-    Embedding(loss="pair_cross_entropy", headline="roc_auc"), SiameseVerifier(encoder), 64
-)
-source = verifier_run.train_source
+source = open_labelled(DATA.name, "train", **DATA.opening())
 first, second, same = make_pairs(source.labels, np.random.default_rng(0))
 shown = np.r_[np.flatnonzero(same)[:600:150], np.flatnonzero(~same)[:600:150]]
 figure, panels = plt.subplots(2, 8, figsize=(9, 2.6), layout="constrained")
@@ -139,14 +135,19 @@ for column, pair in enumerate(shown):
 # ## 2. A verdict
 #
 # `SiameseVerifier` sends both pictures through **one** network $f$ (the branches share their
-# weights), takes the distance, and makes a logit of it; the loss is binary cross-entropy:
+# weights), takes the distance of the two outputs, and turns it into a logit; the loss is binary
+# cross-entropy:
 #
 # $$d = \lVert f(x) - f(y) \rVert, \qquad p(\text{same}) = \sigma(w d + b)$$
 #
-# It is trained already, above. **Look at** $w$: it must be negative. Why? At which distance does
-# the verdict change?
+# The cell below trains it on such pairs. **Look at** $w$: it must be negative. Why? At which
+# distance does the verdict change?
 
 # %%
+encoder = AlignedEncoder(features=32, widths=(32,))
+verifier_run, verifier_variables, _ = train(
+    Embedding(loss="pair_cross_entropy", headline="roc_auc"), SiameseVerifier(encoder), 64
+)
 head = jax.device_get(verifier_variables["params"]["head"])
 w, b = float(head["kernel"][0, 0]), float(head["bias"][0])
 turning = -b / w
@@ -157,8 +158,8 @@ print(f"equal error rate on the test digits: {100 * verdict['eer']:.1f} %")
 # %% [markdown]
 # ## 3. Contrastive loss
 #
-# The verdict can be left out: pull matching pairs together, push the others until they are a
-# margin $m$ apart (Hadsell, Chopra & LeCun, CVPR 2006):
+# A loss can also use the distance itself, without a verdict: it pulls matching pairs together and
+# pushes the others until they are a margin $m$ apart (Hadsell, Chopra & LeCun, CVPR 2006):
 #
 # $$L_\text{same} = \tfrac12 d^2, \qquad L_\text{different} = \tfrac12 \max(m - d, 0)^2$$
 #
@@ -184,16 +185,17 @@ contrastive_run, contrastive_variables, _ = train(
 # %% [markdown]
 # ## 4. Triplets, the hardest of each batch
 #
-# A triplet only asks that the positive be nearer than the negative, by a margin. Batch-hard takes
-# for each of the $PK$ pictures its farthest positive and its nearest negative (see *mining
-# explained*):
+# A triplet only asks that the positive is nearer than the negative, by a margin. Batch-hard takes
+# for each of the $PK$ pictures ($P$ classes, $K$ pictures of each) its farthest positive and its
+# nearest negative (see the notebook *mining explained*):
 #
 # $$L = \frac{1}{PK} \sum_a \max\Big(\max_p d_{ap} - \min_n d_{an} + m, \; 0\Big)$$
 #
-# **Watch the map unfold.** It shows the test digits in the plane of their largest variance at the
-# end. Step 0 is a network that knows nothing. *Try:* `options={"held_out": "7-9"}` in `DATA`
-# trains on 0-6 and tests on digits it has never seen, as one verifies strangers. Why is that
-# harder, and why does it work at all?
+# **Watch the map unfold.** It shows the embeddings of the test digits, in the plane in which they
+# vary most at the end of training. At step 0 the network knows nothing. *Try:*
+# `options={"held_out": "7-9"}` in `DATA` trains on the digits 0-6 and tests on digits that the
+# network has never seen, like a system that verifies strangers. Why is that harder, and why does it
+# work at all?
 
 # %%
 TRIPLET_MARGIN = 0.2
@@ -218,12 +220,13 @@ figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", mar
 # ## 5. Where to draw the line: ROC and threshold
 #
 # Accept a pair if $d \leq t$. A larger $t$ accepts more matching pairs (true accepts) and more of
-# the others (false accepts): the ROC curve shows all $t$ at once. Where false accepts are as
-# frequent as false rejects lies the **equal error rate**. The threshold is chosen on *validation*
-# pictures and kept: chosen on the test it would flatter.
+# the others (false accepts): the ROC curve shows all $t$ at once. On the grey line, false accepts
+# are as frequent as false rejects; where a curve crosses it is its **equal error rate**. The
+# threshold is chosen on *validation* pictures and kept: chosen on the test pictures, it would make
+# the result look better than it is.
 #
-# **Compare** the curves with the pixels themselves. *Try:* a bank opens accounts by this. Which
-# end of the curve does it want? And a photo album?
+# **Compare** the curves with that of the pixels themselves. *Ask yourself:* a bank uses this check
+# before it opens an account. Which end of the curve does it want? And a photo album?
 
 # %%
 pictures = np.stack([test[i]["image"] for i in range(len(test))]).reshape(len(test), -1) / 255
@@ -251,17 +254,18 @@ left.set(xlabel="false accepts", ylabel="true accepts", xlim=(0, 0.5), ylim=(0.5
 left.legend(frameon=False, loc="lower right")
 for name, chosen_pairs in (("same", hard_results.same), ("different", ~hard_results.same)):
     right.hist(hard_results.distances[chosen_pairs], np.linspace(0, 2, 50), alpha=0.6, label=name)
-right.axvline(threshold, color="black", label=f"threshold {threshold:.2f}, of validation")
+right.axvline(threshold, color="black", label=f"validation threshold {threshold:.2f}")
 right.set(xlabel="distance, batch-hard", ylabel="pairs of test digits")
 right.legend(frameon=False)
 accuracy = np.mean(accepted == hard_results.same)
-print(f"at the validation's threshold {100 * accuracy:.1f} % of the test pairs are judged right")
+print(f"at the validation threshold {100 * accuracy:.1f} % of the test pairs are judged right")
 
 # %% [markdown]
 # ## 6. Two pictures of your own
 #
-# In Colab, choose two pictures with **one** handwritten digit each, cut close (or click *Cancel
-# upload* to go on). Elsewhere put their paths into `OWN`. Without two, two test digits serve.
+# In Colab, choose two pictures with **one** handwritten digit each, cropped close to the digit (or
+# click *Cancel upload* to go on). Elsewhere put their paths into `OWN`. If you do not give exactly
+# two, two test digits are used.
 
 # %%
 OWN = []
@@ -280,22 +284,24 @@ def as_digit(path):
 if len(OWN) == 2:
     two = [as_digit(path) for path in OWN]
 else:
-    print(f"{len(OWN)} pictures were given, not two: here are two test digits.")
+    print(f"{len(OWN)} pictures were given, not two: here are two test digits, both an 8.")
     two = [test[int(place)]["image"] for place in np.flatnonzero(test.labels == 8)[:2]]
 show_verdict(hard_run, hard_variables, two, threshold, "gray_r")
 
 # %% [markdown]
 # ## 7. Two faces of your own
 #
-# A network of digits knows nothing of faces, and no set of faces may be shipped with this notebook.
-# Give one: put a **folder of persons** into `FACES`, `FACES/person/picture.jpg`, ten persons or
-# more with four pictures each at least, cut close around the face (the
-# [ORL faces](https://cam-orl.co.uk/facedatabase.html) are such a folder; in Colab upload a zip and
-# unpack it, or mount your Drive). Into `OWN_FACES` put the paths of two more pictures, best of
-# somebody who is *not* in the folder; without them the first two of the held-out persons serve.
+# A network trained on digits knows nothing of faces, and no set of faces may be shipped with this
+# notebook. So you need one of your own: set `FACES` to a **folder of persons**, in which pictures
+# are named `person/picture.jpg`, with at least ten persons and at least four pictures of each,
+# cropped close to the face (the [ORL faces](https://cam-orl.co.uk/facedatabase.html) are such a
+# folder; in Colab upload a zip and unpack it, or mount your Drive). Put the paths of two more
+# pictures into `OWN_FACES`, if possible of somebody who is *not* in the folder; otherwise you see
+# one picture of each of two different persons who were held out.
 #
-# Whole persons are held out for the threshold, so it is one for strangers. Histograms of gradients
-# stand in for pixels: of a few persons, convolutions learn what does not hold for others.
+# The threshold is chosen on persons who were held out of the training, so it is valid for
+# strangers. The network sees histograms of gradients instead of pixels: from only a few persons,
+# convolutions learn details that do not carry over to others.
 
 # %%
 FACES, OWN_FACES = "", []
@@ -320,14 +326,17 @@ if FACES:
     held_out = face_run.source("validation")
     two = [read_image(path, 1) for path in OWN_FACES]
     if len(two) != 2:
-        print(f"{len(two)} pictures were given, not two: here are the first two held out.")
-        two = [held_out[i]["image"] for i in range(2)]
+        print(f"{len(two)} pictures were given, not two: here are two persons who were held out.")
+        places = np.unique(held_out.labels, return_index=True)[1]  # The first of each person.
+        two = [held_out[int(place)]["image"] for place in places[:2]]
     show_verdict(face_run, face_variables, two, strangers["eer_threshold"], "gray")
 
 # %% [markdown]
 # ## What you should take away
 #
-# The cell below fails if a margin above is another, or if "same" and "different" are swapped.
+# The cell below fails if you change a margin above, or swap "same" and "different". It also fails
+# if a loss did not make the network better than the pixels themselves. (It was written for all ten
+# digits: undo what you tried.)
 
 # %%
 np.testing.assert_array_equal(source.labels[first] == source.labels[second], same)

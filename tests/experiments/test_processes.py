@@ -1,11 +1,11 @@
 """Launches of many processes: what is asked, who is alone, and what is said when one is gone."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+import ports
 from experiments import launch, processes
 from zoo.train.checkpoint import Checkpoints
 
@@ -148,25 +149,47 @@ def test_a_signal_reaches_every_child(monkeypatch):
     assert code == 143 and seconds < 10
 
 
-def parents(workdir, *options):
-    """Two launches as on two hosts, each with four devices."""
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
+def started_as_on_two_hosts(workdir, *options):
+    """Two launches, each with four devices, and the files of what they say."""
     env = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
     }
     command = [sys.executable, "-m", "experiments.launch", "quickstart", "--workdir", str(workdir)]
-    where = ["--processes=2", f"--coordinator=localhost:{port}"]
-    return [
-        subprocess.Popen(
-            [*command, *SMALL, *options, *where, f"--process={i}"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT,
-        )
-        for i in range(2)
-    ]  # fmt: skip
+    command += [*SMALL, *options, "--processes=2", f"--coordinator=localhost:{ports.free()}"]
+    both, said = [], [workdir.with_name(f"{i}.txt") for i in range(2)]
+    for i, path in enumerate(said):
+        # A file, not a pipe: who says much must not wait until it is read.
+        with path.open("w") as file:
+            how = {"stdout": subprocess.DEVNULL, "stderr": file, "env": env, "cwd": ROOT}
+            both.append(subprocess.Popen([*command, f"--process={i}"], **how))
+    return both, said
+
+
+@contextlib.contextmanager
+def parents(workdir, step, *options):
+    """Two launches as on two hosts when a step is saved; what is left of them is ended.
+
+    And the files of what they say. Once more if somebody took their port meanwhile.
+    """
+    saved = workdir / "checkpoints" / str(step)
+    for again in (True, False):
+        both, said = started_as_on_two_hosts(workdir, *options)
+        until = time.monotonic() + 300
+        try:
+            while not saved.exists() and [p.poll() for p in both] == [None, None]:
+                assert time.monotonic() < until, "no checkpoint came"
+                time.sleep(0.1)
+            if saved.exists():
+                yield both, said
+                return
+            errors = said[0].read_text()
+            assert again and ports.taken(errors), errors
+        finally:
+            for p in both:
+                p.kill()
+                p.wait()
 
 
 def state(workdir):
@@ -180,23 +203,15 @@ def state(workdir):
 @pytest.mark.slow
 def test_a_dead_peer_is_noticed_and_a_relaunch_goes_on(tmp_path):
     """As on two hosts; then on one, with other devices, to where a run never stopped comes."""
-    workdir, until = tmp_path / "run", time.monotonic() + 300
-    both = parents(workdir, "--set=steps=400")
-    try:
-        while not (workdir / "checkpoints" / "4").exists():
-            assert time.monotonic() < until, "no checkpoint came"
-            assert [p.poll() for p in both] == [None, None], both[0].stderr.read()
-            time.sleep(0.1)
+    workdir = tmp_path / "run"
+    with parents(workdir, 4, "--set=steps=400") as (both, said):
         child = pathlib.Path(f"/proc/{both[1].pid}/task/{both[1].pid}/children").read_text()
         os.kill(int(child.split()[0]), signal.SIGKILL)
         killed = time.monotonic()
-        errors = [p.communicate(timeout=60)[1] for p in both]
+        codes = [p.wait(timeout=60) for p in both]
         assert time.monotonic() - killed < 30
-    finally:
-        for p in both:
-            p.kill()
-            p.wait()
-    assert [p.returncode for p in both] == [75, 75], "\n".join(errors)
+    errors = [path.read_text() for path in said]
+    assert codes == [75, 75], "\n".join(errors)
     assert "Process 0 of 2 lost another one" in errors[0]
     assert "Process 1 of 2 was killed by SIGKILL." in errors[1]
     # Written once, by process 0.
@@ -217,18 +232,11 @@ def test_a_dead_peer_is_noticed_and_a_relaunch_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_at_one_step(tmp_path):
-    both, until = parents(tmp_path / "run", "--set=steps=400"), time.monotonic() + 300
-    try:
-        while not (tmp_path / "run" / "checkpoints" / "2").exists():
-            assert time.monotonic() < until, "no checkpoint came"
-            time.sleep(0.1)
+    with parents(tmp_path / "run", 2, "--set=steps=400") as (both, said):
         both[1].send_signal(signal.SIGTERM)
-        errors = [p.communicate(timeout=100)[1] for p in both]
-    finally:
-        for p in both:
-            p.kill()
-            p.wait()
-    assert [p.returncode for p in both] == [143, 143], errors
+        codes = [p.wait(timeout=100) for p in both]
+    errors = [path.read_text() for path in said]
+    assert codes == [143, 143], errors
     told = [next(x for x in e.splitlines() if "Stopped by SIGTERM; step" in x) for e in errors]
     assert told[0] == told[1]
     assert f"step {state(tmp_path / 'run')[0]} is saved" in told[0]

@@ -17,9 +17,17 @@ import pytest
 
 import zoo
 from zoo.__main__ import main
-from zoo.data.images import read_image, read_mask, write_rgb
+from zoo.data.images import Preprocess, read_image, read_mask, write_rgb
 from zoo.infer import embed, export, load_run, predict, predict_files, predict_logits
-from zoo.models import AlignedEncoder, FCDenseNet56, FCN8s, PatchClassifier, ResidualEncoder, UNet
+from zoo.models import (
+    AlignedEncoder,
+    FCDenseNet56,
+    FCN8s,
+    PatchClassifier,
+    ResidualEncoder,
+    SiameseVerifier,
+    UNet,
+)
 
 here = pathlib.Path(__file__).parent
 ROOT = here.parents[1]
@@ -108,10 +116,12 @@ def test_logits_are_those_of_the_model_at_the_freest_size(what, tmp_path):
     model, takes, size = SIZES[what]
     inner = (40, 52) if what == "resized" else None
     trained.write(tmp_path / "run", model=model, size=inner)
-    run, images = load_run(tmp_path / "run"), pictures(2, size)
+    # Of each channel another mean and deviation.
+    known = Preprocess(3, (0.2, 0.5, 0.7), (0.2, 0.25, 0.3), inner)
+    run = dataclasses.replace(load_run(tmp_path / "run"), preprocess=known)
+    images = pictures(2, size)
     assert export(run, tmp_path / "program", logits=True) == takes
     got = program(tmp_path / "program").call(images)
-    known = run.preprocess
     want = [predict_logits(model, run.variables, known(x), tile=None) for x in images]
     if inner:
         want = [cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR) for x in want]
@@ -124,6 +134,7 @@ def test_logits_are_those_of_the_model_at_the_freest_size(what, tmp_path):
     [
         (None, None, "b, h, w, 1", (9, 14)),
         (None, (12, 10), "b, h, w, 1", (25, 7)),
+        (SiameseVerifier(embedded.ENCODER), None, "b, h, w, 1", (9, 14)),
         pytest.param(
             ResidualEncoder(features=3, width=2),
             None,
@@ -135,7 +146,8 @@ def test_logits_are_those_of_the_model_at_the_freest_size(what, tmp_path):
     ],
 )
 def test_embeddings_are_those_of_embed(model, size, takes, pictured, tmp_path):
-    embedded.write(tmp_path / "run", model=model, size=size)
+    judges = isinstance(model, SiameseVerifier)
+    embedded.write(tmp_path / "run", judge=judges, model=model, size=size)
     run, images = load_run(tmp_path / "run"), pictures(3, pictured, 1)
     positive = {**run.variables}
     if "batch_stats" in positive:

@@ -140,14 +140,18 @@ def test_flips_average_with_the_mirror_image():
     close(predict_logits(model, variables, x[:, ::-1], flips=True), got[:, ::-1])
 
 
+@pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("size", [(30, 50), (9, 7)])
-def test_a_resized_picture_is_predicted_at_its_own_size(size):
+def test_a_resized_picture_is_predicted_at_its_own_size(size, flips):
     model, variables = unet(channels=3)
     image = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
     prepare = Preprocess(3, (0.5,) * 3, (0.25,) * 3, size=(16, 24))
     logits = np.asarray(apply(model, variables, prepare(image)))
+    if flips:
+        mirrored = np.asarray(apply(model, variables, prepare(image)[:, ::-1]))
+        logits = (logits + mirrored[:, ::-1]) / 2
     want = cv2.resize(logits, size[::-1], interpolation=cv2.INTER_LINEAR)
-    ids = predict(model, variables, image, preprocess=prepare, tile=8)
+    ids = predict(model, variables, image, preprocess=prepare, tile=8, flips=flips)
     assert ids.shape == size
     top = np.sort(want, -1)
     clear = top[..., -1] - top[..., -2] > 1e-4

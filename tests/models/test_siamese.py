@@ -205,6 +205,27 @@ def test_batch_norm_sees_both_branches():
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "encoder",
+    [SMALL, AlignedEncoder(features=5, widths=(4,), dropout_rate=0.0)],
+    ids=["residual", "aligned"],
+)
+def test_batch_norm_is_shared_over_the_axis(encoder):
+    """Two halves that see each other's statistics are the whole."""
+    x = images(8, 8, 8, 1) + np.arange(8)[:, None, None, None]  # The halves' means differ.
+    variables = initialised(encoder, x)
+
+    def apply(encoder, x):
+        return encoder.apply(variables, x, train=True, mutable="batch_stats")
+
+    want, whole = jax.jit(functools.partial(apply, encoder))(x)
+    half = jax.vmap(functools.partial(apply, encoder.clone(axis_name="a")), axis_name="a")
+    got, halves = jax.jit(half)(x.reshape(2, 4, 8, 8, 1))
+    np.testing.assert_allclose(got.reshape(8, 5), want, rtol=1e-4, atol=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (halves, whole)), strict=True):
+        np.testing.assert_allclose(a, np.stack([b, b]), rtol=1e-5, atol=1e-6)
+
+
 def test_fields_of_the_encoder_within_are_set():
     verifier = fields.set_everywhere(SiameseVerifier(SMALL), "axis_name", "devices")
     assert verifier.encoder.axis_name == "devices" and SMALL.axis_name is None

@@ -46,6 +46,8 @@ def train(layout, norm, accumulate=1):
     tx = optax.sgd(0.05, momentum=0.9)
     blank = np.zeros((1, SIZE, SIZE, 1), np.float32)
     state = layout.put(create(model, (blank,), tx, seed=0, ema=True))
+    shared = any(not x.is_fully_replicated for x in jax.tree.leaves(state))
+    assert shared == (layout.how == "fsdp")  # Its caller lowers `parallel.SMALL`.
     model = model.clone(axis_name=layout.axis)
     step = layout.map(
         make_train_step(model, task, tx, ema_decay=0.9, accumulate=accumulate), donate=True
@@ -77,7 +79,8 @@ if __name__ == "__main__":
     jax.distributed.initialize(
         f"localhost:{port}", num_processes=int(count), process_id=int(process)
     )
-    from zoo.train.parallel import Layout
+    from zoo.train import parallel
 
-    tree, losses = train(Layout(how), None if norm == "None" else norm)
+    parallel.SMALL = 64  # Or "fsdp" would leave all of so small a network whole.
+    tree, losses = train(parallel.Layout(how), None if norm == "None" else norm)
     np.savez(out, *jax.tree.leaves(tree), losses=losses)

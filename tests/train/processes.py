@@ -2,9 +2,10 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
+
+import ports
 
 
 def run(
@@ -12,32 +13,38 @@ def run(
 ) -> list[pathlib.Path]:
     """What SCRIPT OUT *ARGUMENTS COUNT PORT PROCESS wrote to OUT in each process, all of them well.
 
-    `count` processes have 8 / count devices each.
+    `count` processes have 8 / count devices each. Once more if somebody took their port meanwhile.
     """
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
+    files = [folder / f"{i}.npz" for i in range(count)]
+    codes, errors = _run(script, files, arguments)
+    if codes[0] and ports.taken(errors[0]):
+        codes, errors = _run(script, files, arguments)
+    assert codes == [0] * count, "\n".join(errors)
+    return files
+
+
+def _run(script, files, arguments) -> tuple[list[int], list[str]]:
+    """Exit codes, and what stands on standard error."""
+    count, port = len(files), ports.free()
     env = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
         "JAX_PLATFORMS": "cpu",
         "JAX_DEFAULT_MATMUL_PRECISION": "highest",
     }
-    files = [folder / f"{i}.npz" for i in range(count)]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, script, file, *arguments, str(count), str(port), str(i)],
-            env=env,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i, file in enumerate(files)
-    ]
+    # Files, not pipes: who says much must not wait until it is read.
+    said, workers = [file.with_suffix(".txt") for file in files], []
     try:
-        errors = [worker.communicate(timeout=400)[1] for worker in workers]
+        for i, file in enumerate(files):
+            command = [sys.executable, script, file, *arguments, str(count), str(port), str(i)]
+            with said[i].open("w") as errors:
+                workers.append(subprocess.Popen(command, env=env, stderr=errors))
+        for worker in workers:
+            # Without process 0 the others would wait for it for minutes.
+            if worker.wait(timeout=400) and worker is workers[0]:
+                break
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
-    assert [worker.returncode for worker in workers] == [0] * count, "\n".join(errors)
-    return files
+    return [worker.returncode for worker in workers], [path.read_text() for path in said]

@@ -21,6 +21,10 @@ class Net(nn.Module):
     head: nn.Module | None = None
 
 
+class Averaged(Net):
+    eval_statistics: str = "running"
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     smoothing: float = 0.0
@@ -197,3 +201,31 @@ def test_evaluating_needs_only_what_the_parameters_fit(tmp_path):
         config.check_same(tmp_path, "mine", experiment(model=Net(width=9)), evaluating=True)
     with pytest.raises(ValueError, match="is no workdir"):
         config.check_same(tmp_path / "absent", "mine", other, evaluating=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "other"),
+        ("size", (3, 4)),
+        ("label", "mask"),
+        ("label_offset", -1),
+        ("num_classes", 5),
+    ],
+)
+def test_evaluating_on_what_means_another_thing_is_refused(tmp_path, field, value):
+    config.write_experiment(tmp_path, "mine", experiment(), INFO)
+    other = experiment(data=Data(**{"name": "toy", field: value}))
+    with pytest.raises(ValueError, match=rf"data\.{field} was .* and is now "):
+        config.check_same(tmp_path, "mine", other, evaluating=True)
+
+
+def test_statistics_of_evaluation_may_change_when_evaluating_alone(tmp_path):
+    config.write_experiment(tmp_path, "mine", experiment(model=Averaged()), INFO)
+    other = experiment(model=Averaged(eval_statistics="batch"))
+    config.check_same(tmp_path, "mine", other, evaluating=True)
+    with pytest.raises(ValueError, match="model.eval_statistics was 'running' and is now 'batch'"):
+        config.check_same(tmp_path, "mine", other)
+    wider = experiment(model=Averaged(eval_statistics="batch", width=9))
+    with pytest.raises(ValueError, match="otherwise: model.width was 8 and is now 9. Set"):
+        config.check_same(tmp_path, "mine", wider, evaluating=True)

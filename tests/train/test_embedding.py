@@ -1,5 +1,6 @@
 """Embedding as a task: its devices, its runs, what it refuses."""
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -35,6 +36,7 @@ def load(name):
 
 
 parity, processes = load("embedding_parity"), load("processes")
+FAST = "batch_hard_triplet"  # The one loss whose steps on many devices are not slow to test.
 
 TRIPLETS = Embedding(loss="triplet", options={"margin": 0.5}, renew_every=4)
 HARD = Embedding(loss="batch_hard_triplet", options={"margin": 0.5})
@@ -78,8 +80,8 @@ def arrays(workdir):
 
 @pytest.fixture(scope="module")
 def reference():
-    """Each loss on one device, all in one batch."""
-    return {loss: parity.train(Layout(devices=jax.devices()[:1]), loss) for loss in parity.LOSSES}
+    """A function: a loss on one device, all in one batch."""
+    return functools.cache(lambda loss: parity.train(Layout(devices=jax.devices()[:1]), loss))
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +90,12 @@ def reference_scores():
     return {loss: parity.scores(one, loss) for loss in parity.SCORED}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", parity.LOSSES)
+@pytest.mark.parametrize(
+    "loss", [pytest.param(x, marks=[pytest.mark.slow] * (x != FAST)) for x in parity.LOSSES]
+)
 def test_eight_devices_take_the_steps_of_one(reference, loss):
     assert jax.device_count() == 8
-    want, metrics = reference[loss]
+    want, metrics = reference(loss)
     moved = [np.abs(x).max() for x in jax.tree.leaves(want["momentum"])]
     assert max(moved) > 1e-3  # There was something to learn.
     for how in ("jit", "pmap", "fsdp") if loss == "batch_all_triplet" else ("jit",):
@@ -122,7 +125,8 @@ def test_several_processes_take_the_steps_of_one(reference, reference_scores, tm
     files = processes.run(count, SCRIPT, tmp_path, "jit")
     for file in files:
         found = np.load(file)
-        for loss, (want, metrics) in reference.items():
+        for loss in parity.LOSSES:
+            want, metrics = reference(loss)
             leaves = [found[k] for k in sorted(found) if k.startswith(f"{loss}0")]
             numbers = jax.tree.leaves(metrics)
             equal(leaves[: -len(numbers)], want)

@@ -1,5 +1,6 @@
 """The loop on a small experiment: resume, SIGKILL, signals, nan, early stopping."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -18,7 +20,7 @@ from experiments.datasets import DigitScenes
 from zoo.data.augment import Augment
 from zoo.data.config import Data
 from zoo.models import UNet
-from zoo.train import checkpoint, loop
+from zoo.train import checkpoint, logs, loop
 from zoo.train.checkpoint import Checkpoints
 from zoo.train.config import Experiment, Optimizer
 from zoo.train.parallel import Layout
@@ -103,6 +105,25 @@ def test_finish_is_called_once_when_all_is_kept(finished):
     jax.tree.map(np.testing.assert_array_equal, variables, best)
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(variables))
     assert log.headline == "mean_iou"
+
+
+def test_rate_and_speed_are_logged(tmp_path, monkeypatch):
+    """By a clock that gains a second whenever it is read: when the counting begins and ends."""
+    clock = itertools.count()
+    monkeypatch.setattr(
+        loop, "time", types.SimpleNamespace(perf_counter=lambda: float(next(clock)))
+    )
+    rule = Optimizer(name="sgd", learning_rate=0.1, schedule="polynomial", power=2.0)
+    model = UNet(num_classes=11, width=1, depth=1)
+    often = {"log_every": 3, "eval_every": 6, "checkpoint_every": 6}
+    small = experiment(model=model, optimizer=rule, steps=6, **often)
+    loop.train("small", small, tmp_path, Layout(devices=jax.devices()[:1]))
+    train = [x for x in logs.read_metrics(tmp_path) if x["split"] == "train"]
+    # The third step's rate is that after two; the first step, which compiles, is not counted.
+    np.testing.assert_allclose(
+        [x["learning_rate"] for x in train], [0.1 * (1 - n / 6) ** 2 for n in (2, 5)], rtol=1e-5
+    )
+    assert [x["images_per_second"] for x in train] == [2 * 8, 3 * 8]
 
 
 def test_evaluate_gives_the_scores_of_training(finished):
@@ -283,10 +304,12 @@ def test_early_stopping_survives_a_relaunch(tmp_path):
 def test_init_from_starts_from_another_run(finished, tmp_path, capsys):
     source, workdir = tmp_path / "source", tmp_path / "run"
     shutil.copytree(finished[0], source)
-    config = experiment(init_from=str(source), steps=1, optimizer=Optimizer("sgd", 0.0))
+    config = experiment(init_from=str(source), steps=1, optimizer=Optimizer("sgd", 0.0, ema=0.9))
     loop.train("small", config, workdir, Layout())
-    got, want = arrays(workdir)[1]["params/head/kernel"], dict(_best(source))["head/kernel"]
-    np.testing.assert_array_equal(got, want)
+    got = arrays(workdir)[1]
+    for name, want in _best(source):
+        for tree in ("params", "ema"):
+            np.testing.assert_array_equal(got[f"{tree}/{name}"], want, err_msg=name)
     assert "Starting from" in capsys.readouterr().out
     source.rename(tmp_path / "moved")
     loop.train("small", config, workdir, Layout())  # Resumed: it starts from itself.

@@ -73,8 +73,9 @@ def test_accumulation_takes_the_steps_of_one_batch():
 
 
 @pytest.mark.slow
-def test_a_part_of_a_batch_holds_the_same_rows_on_any_devices():
+def test_a_part_of_a_batch_holds_the_same_rows_on_any_devices(monkeypatch):
     """Batch norm tells: it sees a part."""
+    monkeypatch.setattr(parallel, "SMALL", 64)
     want, losses = parity.train(Layout(devices=jax.devices()[:1]), "batch", accumulate=2)
     for how, count in (("jit", 4), ("fsdp", 2)):
         layout = Layout(how, devices=jax.devices()[:count])

@@ -4,12 +4,14 @@ import dataclasses
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
 from experiments.datasets import Digits8x8, DigitScenes
 from zoo.data.config import Data
+from zoo.data.info import Info
 from zoo.models import AlignedEncoder, SiameseEncoder
 from zoo.train import embedding
 from zoo.train import run as run_module
@@ -132,6 +134,40 @@ def test_what_is_mined_is_what_the_task_says(monkeypatch):
     fake = types.SimpleNamespace(train_source=run.train_source, embeddings=lambda *_: None)
     run.task.mine(fake, {}, (0, 0))
     assert seen == {"kind": "hard", "margin": 0.5, "squared": True}
+
+
+def test_a_row_of_mined_triplets_is_anchor_positive_negative():
+    run = run_of(TRIPLETS)
+    points = np.random.default_rng(0).normal(size=(len(run.train_source), 3))
+    fake = types.SimpleNamespace(train_source=run.train_source, embeddings=lambda *_: points)
+    label = run.train_items(run.task.mine(fake, {}, (0, 0)))[0]["label"]
+    assert (label[:, 0] == label[:, 1]).all() and (label[:, 0] != label[:, 2]).all()
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "pair_cross_entropy", "triplet"])
+def test_the_loss_of_a_row_by_hand(loss):
+    """Pictures are embedded one after the other, row by row; the last row is padding."""
+    label = np.array([[0, 0, 1], [0, 1, 2], [2, 1, 0], [1, 1, 2], [0, 0, 1]], np.int32)
+    points, weight = np.random.default_rng(0).normal(size=(5, 3, 2)), np.array([1, 1, 1, 1, 0.0])
+    points[4] = np.nan
+    same, (x, y, other) = label[:, 0] == label[:, 1], points.swapaxes(0, 1)
+    if loss == "triplet":
+        outputs, options = points.reshape(15, 2), {"margin": 0.5}
+        want = np.maximum(np.square(x - y).sum(1) - np.square(x - other).sum(1) + 0.5, 0)
+    elif loss == "contrastive":
+        outputs, label, options = points[:, :2].reshape(10, 2), label[:, :2], {"margin": 2.0}
+        d = np.linalg.norm(x - y, axis=1)
+        want = np.where(same, d**2, np.maximum(2.0 - d, 0) ** 2) / 2
+    else:
+        outputs, label, options = x[:, 0], label[:, :2], {}  # Logits.
+        want = np.log1p(np.exp(np.where(same, -outputs, outputs)))
+    bound = Embedding(loss=loss, options=options).bind(
+        Info("toy", 3, tuple("abc"), channels=1, mean=(0.5,), std=(0.25,))
+    )
+    values, weights = bound.loss(jnp.asarray(outputs), {"label": label, "weight": weight})
+    assert len(np.unique(want[:4])) > 2  # Not all are clipped to 0.
+    np.testing.assert_allclose(values, np.where(weight > 0, want, 0), rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(weights, weight)
 
 
 def test_the_seed_reaches_the_mining(tmp_path, monkeypatch):

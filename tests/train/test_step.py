@@ -118,6 +118,17 @@ def test_dropout_differs_by_device():
     assert abs(loss(1) - loss(2)) > 1e-3
 
 
+def test_dropout_differs_by_part_of_an_accumulated_batch():
+    """The same picture in each part: with one mask for both, the first alone has their loss."""
+    model, tx, batch = Dropped(), optax.sgd(0.0), next(batches(1, b=1, size=9))
+    state = create(model, (batch["image"],), tx, seed=1, ema=False)
+    step = jax.jit(make_train_step(model, Pixels(), tx, accumulate=2))
+    both = {k: np.repeat(x, 2, 0) for k, x in batch.items()}
+    first = {**both, "label": np.stack([both["label"][0], np.full((9, 9), 255, np.int32)])}
+    losses = [float(step(state, rows)[1]["loss"]) for rows in (both, first)]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
 def test_statistics_see_every_part_of_an_accumulated_batch():
     model, tx, batch = Normed(), optax.sgd(0.0), next(batches(1))
     state = create(model, (batch["image"],), tx, seed=1, ema=False)
