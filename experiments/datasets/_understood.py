@@ -23,7 +23,7 @@ from experiments.folders.splits import grouped, split_pictures
 from experiments.folders.tables import written
 from zoo.data.images import read_image, write_atomically
 
-RULES = 4  # Counted up when these change, as what is kept was found by them.
+RULES = 5  # Counted up when these change, as what is kept was found by them.
 SAMPLE = 16  # Masks in which spacing is measured.
 
 
@@ -40,7 +40,9 @@ def understood(
     stray values, for masks that tell no classes, and for too few pictures.
     """
     files = [file for pairs in by_split.values() for pair in pairs for file in pair]
-    source = [str(root.resolve()), sorted(options.items())]
+    # A list, or the place of a link, may move a picture to another split and leave every file as is.
+    placed = {s: [i.relative_to(root).as_posix() for i, _ in some] for s, some in by_split.items()}
+    source = [str(root.resolve()), layout, placed, sorted(options.items())]
     return _kept(
         [*files, *filter(None, [table])],
         source,
@@ -58,7 +60,10 @@ def looked(files: Sequence[Path]) -> dict[str, Any]:
 
 def _kept(files: Sequence[Path], source: Sequence, find: Callable[[], dict]) -> dict[str, Any]:
     """What `find` finds in files, or found in them before."""
-    stats = [(str(f.resolve()), (s := f.stat()).st_size, s.st_mtime_ns) for f in files]
+    stats = [
+        (os.path.abspath(f), str(f.resolve()), (s := f.stat()).st_size, s.st_mtime_ns)
+        for f in files
+    ]
     text = json.dumps([RULES, stats, *source])
     cache = Path(os.environ.get("ZOO_CACHE") or "~/.cache/zoo").expanduser() / "folders"
     kept = cache / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"

@@ -59,7 +59,8 @@ class ImageFolderMasks(SegmentationBuilder):
         ids = {int(value): i for value, i in told["mapping"].items()}
         how = told["masks"] == "colours", told["rule"], ""
         self.meaning = meanings.Meaning(self.CLASS_NAMES, (), ids, *how)
-        return [file for pair in pairs for file in pair] + ([table] if table else [])
+        beside = [*filter(None, [table]), *layouts.split_lists(self.path)]
+        return [file for pair in pairs for file in pair] + beside
 
     def _generate_examples(self, pairs: Sequence[Pair]) -> Iterator[tuple[str, dict]]:
         for image, mask in pairs:

@@ -60,9 +60,8 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     """
     if not (placed := _placed(root)):
         raise ValueError(f"{root} holds no pictures ({', '.join(SUFFIXES)}); give another folder.")
-    # VOC's lists choose among the pictures.
-    lists = [f for f in sorted(files_below(root)) if f.match("ImageSets/Segmentation/*.txt")]
-    listed = {stem: s for f in lists if (s := split_of(f.stem)) for stem in read_text(f).split()}
+    lists = [(f, split) for f in split_lists(root) if (split := split_of(f.stem))]
+    listed = {stem: split for f, split in lists for stem in read_text(f).split()}
     (images, masks), faults = _sides(placed, listed)
     if not images or not masks:
         lacks, hint = (
@@ -103,6 +102,11 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
     layout = f"pictures in {names[0]}, masks in {names[1]}" + ", splits by ImageSets" * bool(listed)
     aside = f"; left aside: {left.total()} picture(s) in {_named(left, root)}" * bool(left)
     return layout + aside, pairs, faults
+
+
+def split_lists(root: Path) -> list[Path]:
+    """VOC's lists, which choose among the pictures."""
+    return [f for f in sorted(files_below(root)) if f.match("ImageSets/Segmentation/*.txt")]
 
 
 def misnamed(root: Path, files: Iterable[Path]) -> list[Fault]:

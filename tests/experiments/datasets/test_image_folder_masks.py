@@ -219,3 +219,32 @@ def test_pictures_of_one_group_cannot_be_split(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match="none is no folder"):
         opened(tmp_path / "none")
+
+
+def test_lists_of_voc_that_are_edited_are_followed(tmp_path):
+    """Though no picture or mask, nor its place, is another."""
+    fill(tmp_path, 10, images="JPEGImages", masks="SegmentationClass")
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for count in (7, 6):
+        (lists / "train.txt").write_text("".join(f"p{i}\n" for i in range(count)))
+        (lists / "val.txt").write_text("".join(f"p{i}\n" for i in range(count, 10)))
+        for split, some in (("train", range(count)), ("validation", range(count, 10))):
+            want = [f"JPEGImages/p{i}.jpg" for i in some]
+            assert names(tmp_path)[split] == {*want}
+            assert [example["name"] for example in opened(tmp_path, split)] == want
+
+
+def test_links_that_are_moved_between_splits_are_followed(tmp_path):
+    """All to one store, as data are laid out that several people cut differently."""
+    store = fill(tmp_path / "store", 8)
+    for i in range(8):
+        for kind, ending in (("images", "jpg"), ("masks", "png")):
+            folder = tmp_path / "own" / ("train" if i < 5 else "val") / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"p{i}.{ending}").symlink_to(store / kind / f"p{i}.{ending}")
+    assert len(opened(tmp_path / "own")) == 5
+    for file in (tmp_path / "own" / "train").rglob("p4.*"):
+        file.rename(tmp_path / "own" / "val" / file.parent.name / file.name)
+    assert names(tmp_path / "own")["validation"] == {f"val/images/p{i}.jpg" for i in range(4, 8)}
+    assert len(opened(tmp_path / "own")) == 4 == len(opened(tmp_path / "own", "validation"))
