@@ -40,7 +40,7 @@ def understood(
     stray values, for masks that tell no classes, and for too few pictures.
     """
     files = [file for pairs in by_split.values() for pair in pairs for file in pair]
-    # A list, or the place of a link, may move a picture to another split and leave every file as is.
+    # A list may move a picture to another split and leave every file as it is.
     placed = {s: [i.relative_to(root).as_posix() for i, _ in some] for s, some in by_split.items()}
     source = [str(root.resolve()), layout, placed, sorted(options.items())]
     return _kept(

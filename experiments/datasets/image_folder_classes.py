@@ -2,7 +2,9 @@
 
 ROOT/train/class, ROOT/val/class and, if wished, ROOT/test/class give the splits. Others are drawn
 by a hash of the name of the class, or of the class and the file, so what is added or taken away
-moves nothing else from one split to another; but pictures that are nearly the same stay together.
+moves nothing else from one split to another. But what stays together is drawn as one, by a hash of
+what `group` found. Of pictures that are nearly the same, and of classes that share a group, it is
+of the first name, so another that comes first may move them all.
 """
 
 import functools
@@ -93,7 +95,7 @@ class ImageFolderClasses(ClassFolders):
 
     @functools.cached_property
     def groups(self) -> dict[str, str]:
-        """The first picture of each one's group."""
+        """What stands for each picture's group, see `grouped`."""
         return grouped(list(self.files), self.looks["near"], self.group)
 
     def split_names(self, classes: list[str], pictures: list[str]) -> dict[str, str]:

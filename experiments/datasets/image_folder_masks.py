@@ -2,7 +2,8 @@
 
 What was understood is in the builder's `understood`, as JSON, which a run keeps as dataset.json.
 Splits that the folder gives are kept. Others are drawn by a hash of names, where groups and
-pictures that are nearly the same stay together.
+pictures that are nearly the same stay together: by a hash of what `group` found, or of the first
+name of pictures that are nearly the same, so another that comes first may move them all.
 """
 
 import re

@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -49,15 +48,17 @@ def split_by_hash(
 
 
 def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, str]:
-    """The first name of each name's group, joined by pairs of places or by a pattern's finding.
+    """What stands for each name's group, joined by pairs of places or by a pattern's finding.
 
-    Of a pattern with parentheses that is what they hold. ValueError where it joins no two names.
+    Of a pattern with parentheses that is what they hold. The least finding of a group stands for
+    it, so more names of it change nothing, but for a group without one its first name does.
+    ValueError where the pattern joins no two names.
     """
-    by_finding: dict[Any, list[int]] = {}
+    by_finding: dict[str, list[int]] = {}
     for i, name in enumerate(names if pattern else ()):
         if match := re.search(pattern, name):
             held = tuple(part for part in match.groups() if part is not None)
-            by_finding.setdefault(held or match[0], []).append(i)
+            by_finding.setdefault(" + ".join(held) if held else match[0], []).append(i)
     if pattern and not by_finding:
         what = f"group={pattern!r} is found in no path of the folder, such as {names[0]}"
         raise ValueError(f"{what}; give one that is, or data.group= for no groups.")
@@ -74,7 +75,10 @@ def grouped(names: Sequence[str], together: Places, pattern: str) -> dict[str, s
     _, first, group = np.unique(
         connected_components(graph, directed=False)[1], return_index=True, return_inverse=True
     )
-    return {name: names[first[k]] for name, k in zip(names, group, strict=True)}
+    stands: dict[int, str] = {}
+    for finding, places in sorted(by_finding.items()):
+        stands.setdefault(group[places[0]], finding)
+    return {name: stands.get(k, names[first[k]]) for name, k in zip(names, group, strict=True)}
 
 
 def split_pictures(
@@ -125,7 +129,8 @@ def split_classes(
     """
     names = list(dict.fromkeys(classes.values()))
     place = {name: i for i, name in enumerate(names)}
-    shared = {(place[classes[first]], place[classes[n]]) for n, first in groups.items()}
+    first: dict[str, int] = {}  # Class of each group.
+    shared = {(first.setdefault(groups[n], place[c]), place[c]) for n, c in classes.items()}
     joined = grouped(names, shared, "")
     needed = 1 + (validation > 0) + (test > 0)
     if (count := len({*joined.values()})) < min(needed, len(names)):

@@ -67,7 +67,28 @@ def test_what_cannot_be_split_is_refused(count, shares, message):
 
 def test_groups_join_what_is_joined_by_steps():
     found = grouped(["a1", "b", "c", "d", "a2"], [(1, 2), (2, 3)], "^a")
-    assert found == {"a1": "a1", "a2": "a1", "b": "b", "c": "b", "d": "b"}
+    assert found == {"a1": "a", "a2": "a", "b": "b", "c": "b", "d": "b"}
+
+
+def test_near_duplicates_join_groups_under_the_least_finding():
+    names = ["x", "a/p2", "a/p1", "b/p1", "y"]
+    found = grouped(names, [(0, 1), (1, 2)], r"p\d")
+    assert found == {"y": "y"} | dict.fromkeys(names[:-1], "p1")
+    # Another picture of either, first of all by name, changes nothing.
+    more = grouped(["0/p2", *names], [(1, 2), (2, 3)], r"p\d")
+    assert more == found | {"0/p2": "p1"}
+
+
+@pytest.mark.parametrize("pattern", ["patient[0-9]+", "(patient[0-9]+)_[a-z]"])
+def test_what_is_added_to_a_group_moves_no_other(pattern):
+    old = [f"images/patient{p:02d}_{s}.png" for p in range(30) for s in "klm"]
+    new = [f"images/patient{p:02d}_a.png" for p in range(30)]
+    before, after = (
+        split_pictures(dict.fromkeys(names, ""), grouped(names, [], pattern), 0.2, 0.2)[0]
+        for names in (old, sorted([*new, *old]))
+    )
+    assert all({*before[split]} <= {*after[split]} for split in before)
+    assert sum(map(len, after.values())) == 120 and all(before.values())
 
 
 def alone(names):
@@ -167,7 +188,7 @@ def test_parentheses_that_hold_nothing_join_nothing():
     """Of what else the pattern found it may be many things."""
     names = ["a/p1_s1", "a/p1_s2", "b/x", "c/y"]
     groups = grouped(names, [], r"(p\d+)?_s|[bc]/")
-    assert groups == {"a/p1_s1": "a/p1_s1", "a/p1_s2": "a/p1_s1", "b/x": "b/x", "c/y": "c/y"}
+    assert groups == {"a/p1_s1": "p1", "a/p1_s2": "p1", "b/x": "b/", "c/y": "c/"}
 
 
 def test_a_rule_tells_the_number_of_groups():
