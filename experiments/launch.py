@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         # What was trained, not what the file says today, with the few fields that may change.
         experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
         config.check_same(workdir, args.name, experiment, evaluating=True)
+        plan.check_evaluated(module, experiment, workdir)
         scores = loop.evaluate(experiment, workdir, layout, which=args.step)
         if jax.process_index() == 0:
             show(scores, as_json=args.json)

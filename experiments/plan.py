@@ -109,8 +109,20 @@ def planned(
     return experiment, files, [*plan.told, "planned (--set wins):", *lines]
 
 
+def check_evaluated(module: ModuleType, experiment: Experiment, workdir: Path) -> None:
+    """Raises ValueError where a run's own data are not what it was trained on.
+
+    Of splits that have changed it would score trained pictures. Another folder is given on purpose.
+    """
+    own = config.read_experiment(workdir)[1].data.path
+    paths = {path and Path(path).expanduser().resolve() for path in (own, experiment.data.path)}
+    if hasattr(module, "plan") and len(paths) == 1:
+        facts = module.plan(experiment, lambda field: True).facts
+        _check_same(workdir, json.loads(json.dumps(facts)))
+
+
 def _check_same(workdir: Path, facts: dict[str, Any]) -> None:
-    """Raises ValueError where a workdir's dataset.json tells other facts, but for `WORDS`."""
+    """Raises ValueError where a workdir's dataset.json records other facts, `WORDS` aside."""
     try:
         old = json.loads((workdir / FILE).read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -153,6 +154,33 @@ def test_a_begun_run_goes_on_as_it_was_planned(folder, tmp_path, monkeypatch):
     Image.fromarray(np.zeros((33, 40), np.uint8)).save(folder / "masks" / "new.png")
     with pytest.raises(ValueError, match=r"is not what .*run was trained on: pictures, .*splits"):
         made(segment_folder, folder, workdir=workdir)
+
+
+def test_an_evaluation_is_of_the_data_that_were_trained_on(folder, tmp_path, monkeypatch, capsys):
+    """Or of another folder, given on purpose."""
+    monkeypatch.setattr("zoo.train.loop.evaluate", lambda experiment, *_, **__: {"scored": 1})
+    workdir = tmp_path / "run"
+    first, files, _ = made(segment_folder, folder, workdir=workdir)
+    config.write_experiment(workdir, "segment_folder", first, Info("own", 2, ("a", "b")))
+    (workdir / "dataset.json").write_bytes(files["dataset.json"])
+    evaluate = ["segment_folder", "evaluate", "--workdir", str(workdir)]
+    assert launch.main(evaluate) == 0
+    # As VOC has it: its lists decide, and move a picture that was trained.
+    shutil.copytree(folder, tmp_path / "before")
+    splits = json.loads(files["dataset.json"])["splits"]
+    splits["validation"].append(splits["train"].pop())
+    lists = folder / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for split, names in splits.items():
+        stems = [pathlib.Path(name).stem for name in names]
+        (lists / f"{split}.txt").write_text("\n".join(stems))
+    capsys.readouterr()
+    for given in ([], [f"--set=data.path={folder}/"]):
+        assert launch.main([*evaluate, *given]) == 2
+        error = capsys.readouterr().err
+        assert "run was trained on: " in error and "splits changed" in error
+    assert launch.main([*evaluate, f"--set=data.path={tmp_path / 'before'}"]) == 0
+    assert "scored: 1" in capsys.readouterr().out
 
 
 def classes(root, count, pictures=6):
