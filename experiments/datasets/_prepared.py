@@ -47,8 +47,10 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.options = {name: kwargs.pop(name, value) for name, value in self.OPTIONS.items()}
         for option, value in self.options.items():
             kind = type(self.OPTIONS[option])
-            if kind in (int, float) and not isinstance(value, int | kind):
-                raise ValueError(f"data.options.{option} must be {kind.__name__}; got {value!r}.")
+            number = isinstance(value, int | kind) and not isinstance(value, bool)
+            if kind in (int, float) and not number:
+                got = f"{value!r}, a {type(value).__name__}"
+                raise ValueError(f"data.options.{option} must be {kind.__name__}; got {got}.")
         vars(self).update(self.options)
         self.set_up()
         hint = self.MANUAL_DOWNLOAD_INSTRUCTIONS

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.datasets import DigitScenes
+from experiments.datasets import Digits8x8, DigitScenes, ImageFolderMasks
 from zoo.data import open_source
 
 SMALL = {"train_scenes": 12, "validation_scenes": 2, "test_scenes": 3}
@@ -73,6 +73,21 @@ def test_other_options_never_meet_the_same_copy(tmp_path):
     }
     assert len(places) == 4
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("builder", "option", "value", "words"),
+    [
+        (DigitScenes, "train_scenes", True, "train_scenes must be int; got True, a bool"),
+        (DigitScenes, "size", 64.0, "size must be int; got 64.0, a float"),
+        (Digits8x8, "joined", True, "joined must be int; got True, a bool"),
+        (ImageFolderMasks, "test_share", False, "test_share must be float; got False, a bool"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(builder, option, value, words):
+    """True would be 1 scene."""
+    with pytest.raises(ValueError, match=words):
+        builder(**{option: value})
 
 
 def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path, monkeypatch):
