@@ -46,7 +46,7 @@ def test_zoo_alone_knows_none_and_says_how_to():
     code = "from zoo.data import open_labelled; open_labelled('digits8x8', 'test')"
     error = run("-c", code).stderr.splitlines()[-1]
     assert "no data set 'digits8x8'; give any name that TFDS" in error
-    assert "import its module first (import experiments.datasets)" in error
+    assert "import its module first (ours: import experiments.datasets)" in error
 
 
 @pytest.mark.slow
