@@ -157,7 +157,7 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
         size = [int(side * share) for side in largest]
         why = f"the largest picture, {_px(largest)}, does not fit {_gib(budget)} whole"
         if gap := spacing["gap"]:
-            why += f"; {gap:g} px between objects become {gap * share:.2g}"
+            why += f"; {gap:g} px between objects become {round(gap * share, 1):g}"
         why += _shaped(facts)
         largest = np.array(settle("data.size", tuple(size), why) or largest)
         median = np.minimum(median, largest)
@@ -183,7 +183,7 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
 
 
 def _depth(model: Any, side: float, extent: float | None, gap: float | None) -> tuple[int, str]:
-    """The least depth that sees two objects at once, or the most that pictures allow, and why."""
+    """The least depth whose field spans two objects' length, or the most that fits, and why."""
     fields = {n: 2 * model.clone(depth=n).halo + 1 for n in range(1, 5) if side // 2**n >= LOWEST}
     fields = fields or {1: 2 * model.clone(depth=1).halo + 1}
     far = 2 * (extent or math.inf)
@@ -191,10 +191,10 @@ def _depth(model: Any, side: float, extent: float | None, gap: float | None) -> 
     why = f"{side:g} px halved {depth}x leave {side // 2**depth:g}; {LOWEST} at least, 4x at most"
     if not extent:
         return depth, why
-    lie = f"nine of ten objects are within {extent:.3g} px"
-    lie += f" and have {gap:.2g} px between them" if gap else ""
-    sees = "two of them" if fields[depth] >= far else "as far as it can"
-    return depth, f"{lie}: a field of {fields[depth]} px sees {sees}; {why}"
+    lie = f"nine of ten objects are within {round(extent, 1):g} px"
+    lie += f" and have {round(gap, 1):g} px between them" if gap else ""
+    reach = "spans two objects' length" if fields[depth] >= far else "is the widest they allow"
+    return depth, f"{lie}: a field of {fields[depth]} px {reach}; {why}"
 
 
 def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:

@@ -227,7 +227,7 @@ def described(facts: Mapping[str, Any]) -> str:
 def lines(facts: Mapping[str, Any]) -> list[str]:
     """The facts in a few lines, for people."""
     named = [
-        f"{c['value']} -> {i} {c['name']} ({100 * c['share']:.2g} %)"
+        f"{c['value']} -> {i} {c['name']} ({100 * c['share']:.3g} %)"
         for i, c in enumerate(facts["classes"])
     ]
     more = f" and {len(named) - 12} more" if len(named) > 12 else ""

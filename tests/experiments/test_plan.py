@@ -73,6 +73,25 @@ def test_the_field_is_of_two_objects(side, depth, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("gap", "told"), [(280.0, "280 px"), (1234.5, "1234.5 px")])
+def test_a_wide_gap_is_told_in_whole_and_not_as_seen(gap, told):
+    depth, why = plan._depth(segment_folder.experiment().model, 2000, 20.0, gap)
+    assert depth == 2
+    assert f"within 20 px and have {told} between them: a field of 47 px spans two obj" in why
+    depth, why = plan._depth(segment_folder.experiment().model, 2000, 1100.0, gap)
+    assert depth == 4 and "within 1100 px" in why and "215 px is the widest they allow" in why
+
+
+def test_a_class_of_nearly_all_pixels_is_told_in_per_cent(folder):
+    for file in (folder / "masks").iterdir():
+        with Image.open(file) as image:
+            label = np.zeros_like(image)
+        label[0, 0] = 255
+        Image.fromarray(label).save(file)
+    lines = made(segment_folder, folder)[2]
+    assert any("0 class 0 (99.9 %), 255 -> 1 class 255 (0.0" in line for line in lines)
+
+
 def test_a_container_may_have_less_memory_than_its_host(tmp_path, monkeypatch):
     files = [tmp_path / "max", tmp_path / "none"]
     monkeypatch.setattr(plan, "CGROUPS", tuple(map(str, files)))
@@ -107,7 +126,7 @@ def test_little_memory_makes_batches_and_pictures_small(folder, monkeypatch):
     experiment, _, lines = made(segment_folder, folder)
     assert experiment.data.size == (25, 30) and max(experiment.data.crop) <= 30
     assert any("does not fit" in line for line in lines)
-    assert any("within 8 px: a field of 19 px sees two" in line for line in lines)
+    assert any("within 8 px: a field of 19 px spans two objects' length" in line for line in lines)
 
 
 def test_the_largest_picture_is_a_real_one(tmp_path, monkeypatch):
