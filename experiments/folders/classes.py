@@ -54,8 +54,10 @@ def class_folders(root: Path) -> ClassFolders:
                 what = f"is of {folder.name}, a class of {len(held)} picture(s), and two are needed"
                 remedy = "add some, or take the folder away"
                 faults.append(Fault("class", held[0] if held else folder, what, remedy))
-    if given and (lacking := [s for s in ("train", "validation") if s not in splits]):
-        faults.append(Fault("class", root, f"gives splits, but no {lacking[0]}", "add the other"))
+    for split, name in (("train", "train"), ("validation", "val")) if given else ():
+        if split not in splits:
+            remedy = f"add {name}/ with folders of classes, or lay all classes side by side"
+            faults.append(Fault("class", root, f"gives splits, but no {split}", remedy))
     if not any(files.values()) and not any("within" in fault.what for fault in faults):
         return ClassFolders({}, [], "")
     for split in ("train", "validation") if given else ("",):

@@ -94,6 +94,13 @@ def test_small_classes_and_stray_folders_are_faults(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("there", "lacking"), [("train", "val"), ("val", "train")])
+def test_the_split_that_lacks_is_named(there, lacking, tmp_path):
+    write(tmp_path, *(f"{s}/{c}/{i}.png" for s in (there, "test") for c in "ab" for i in (1, 2)))
+    (fault,) = found(tmp_path)[1]
+    assert fault.remedy.startswith(f"add {lacking}/ with folders of classes, or lay all")
+
+
 def test_one_class_is_a_fault(tmp_path):
     write(tmp_path, "cat/1.png", "cat/2.png")
     (fault,) = found(tmp_path)[1]
