@@ -90,15 +90,15 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Image(shape=(None, None, self.CHANNELS), encoding_format="png")
-        # The features beside `image` and `name`, and what `Info` tells beside channels' facts.
-        features, told = self.meanings()
+        # The features beside `image` and `name`, and `Info`'s other metadata.
+        features, metadata = self.meanings()
         features |= {"image": image, "name": tfds.features.Text()}
-        told |= {"channels": self.CHANNELS, "mean": list(self.MEAN), "std": list(self.STD)}
+        metadata |= {"channels": self.CHANNELS, "mean": list(self.MEAN), "std": list(self.STD)}
         return tfds.core.DatasetInfo(
             builder=self,
             description=inspect.getmodule(type(self)).__doc__,
             features=tfds.features.FeaturesDict(features),
-            metadata=tfds.core.MetadataDict(told),
+            metadata=tfds.core.MetadataDict(metadata),
             disable_shuffling=True,  # Keep the order in which the source lists its pictures.
         )
 

@@ -67,7 +67,7 @@ def check_folder(root: Path) -> tuple[str, list[Fault]]:
 
 def _splits(groups: Mapping[str, str], place: Mapping[str, tuple], masks: bool) -> None:
     """Raises ValueError where a run could not split the folder; the shares are those of plans."""
-    given, classes = ({name: told[k] for name, told in place.items()} for k in (0, 1))
+    given, classes = ({name: key[k] for name, key in place.items()} for k in (0, 1))
     if masks:
         split_pictures(given, groups, SHARES[0], 0.0)
     elif not any(given.values()):
@@ -92,13 +92,13 @@ def _duplicates(
     near: Sequence[tuple], files: Sequence[Path], place: Mapping, groups: Sequence[str]
 ) -> list[Fault]:
     """The worst pair of each group: the same picture, or nearly in two splits or classes."""
-    told, faults = defaultdict(list), []
+    by_group, faults = defaultdict(list), []
     for i, j, same in near:
         apart, unlike = (a != b for a, b in zip(place[files[i]], place[files[j]], strict=True))
         if apart or unlike or same:
             mild = not apart and not (unlike and same)
-            told[groups[i]].append((mild, not same, i, j, apart))
-    for pairs in told.values():
+            by_group[groups[i]].append((mild, not same, i, j, apart))
+    for pairs in by_group.values():
         (mild, nearly, i, j, apart), more = min(pairs), len(pairs) - 1
         what = f"is {'nearly ' * nearly}the same picture as {files[j]}{' of another split' * apart}"
         what += f", and {more} more {'is' if more == 1 else 'are'}" * (more > 0)
@@ -169,16 +169,16 @@ def _values(meaning: Meaning, seen: Mapping[Path, Seen], splits: Mapping) -> lis
 
 
 def _json(folder: Path, taken: str, faults: list[Fault]) -> str:
-    told = {"folder": folder, "layout": taken, "faults": [f._asdict() for f in faults]}
-    return json.dumps(told, default=str)
+    found = {"folder": folder, "layout": taken, "faults": [f._asdict() for f in faults]}
+    return json.dumps(found, default=str)
 
 
 def main(argv: list[str] | None = None) -> int:
     """A line for each fault. Exit code 1 where something must be mended, 2 for bad input."""
     p = argparse.ArgumentParser(
         prog="python -m zoo check",
-        description="Tells every fault of a folder of pictures and masks, or of classes, and its "
-        "remedy. Exit code 1: some must be mended.",
+        description="Lists every fault of a folder of pictures and masks, or of classes, each with "
+        "its remedy. Exit code 1: at least one must be fixed.",
     )
     p.add_argument("folder", type=Path, metavar="DATA_DIR")
     p.add_argument("--json", action="store_true", help="print one JSON object")

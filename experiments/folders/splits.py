@@ -88,19 +88,19 @@ def split_pictures(
     test: float,
     seed: int = 0,
 ) -> tuple[dict[str, list[str]], str]:
-    """Names by split and how it came, in words; `given` tells the folder's own, "" for none.
+    """Names by split and how it came, in words; `given` holds the folder's own, "" for none.
 
     Raises ValueError where there is nothing to train with, or fewer groups than splits.
     """
-    told = {s: [n for n in given if given[n] == s] for s in SPLITS}
-    told = {s: names for s, names in told.items() if names}
+    fixed = {s: [n for n in given if given[n] == s] for s in SPLITS}
+    fixed = {s: names for s, names in fixed.items() if names}
     pool = [n for n in given if given[n] in ("", "train")]
     if not pool:
-        what = f"has {' and '.join(told)}, but nothing to train with"
+        what = f"has {' and '.join(fixed)}, but nothing to train with"
         raise ValueError(f"The folder {what}; add train/.")
-    shares = [0.0 if s in told else x for s, x in (("validation", validation), ("test", test))]
+    shares = [0.0 if s in fixed else x for s, x in (("validation", validation), ("test", test))]
     if not any(shares):
-        return {**told, "train": pool}, "as the folders give it"
+        return {**fixed, "train": pool}, "as the folders give it"
     firsts = list(dict.fromkeys(groups[n] for n in pool))
     needed = 1 + sum(share > 0 for share in shares)
     if len(firsts) < needed:
@@ -111,9 +111,9 @@ def split_pictures(
     drawn = split_by_hash(firsts, *shares, seed)
     splits = {s: [n for n in pool if drawn[groups[n]] == s] for s in SPLITS}
     rule = f"by a hash of names, {len(pool)} pictures in {len(firsts)} groups that stay together"
-    kept = " and ".join(s for s in told if s != "train")
+    kept = " and ".join(s for s in fixed if s != "train")
     rule += f"; {kept} as the folder gives" * bool(kept)
-    return {s: told.get(s, []) if s != "train" and s in told else splits[s] for s in SPLITS}, rule
+    return {s: fixed.get(s, []) if s != "train" and s in fixed else splits[s] for s in SPLITS}, rule
 
 
 def split_classes(
@@ -125,7 +125,7 @@ def split_classes(
 ) -> dict[str, str]:
     """{picture: split} with each class in one, and classes that share a group; see `split_by_hash`.
 
-    `classes` tells the class of each picture.
+    `classes` holds the class of each picture.
     """
     names = list(dict.fromkeys(classes.values()))
     place = {name: i for i, name in enumerate(names)}
