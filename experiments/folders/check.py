@@ -127,12 +127,19 @@ def _sizes(image: Path, mask: Path, size: tuple, own: tuple) -> list[Fault]:
     turns = []
     for file in (image, mask):
         with Image.open(file) as opened:
-            turns.append(opened.getexif().get(0x0112, 1))
+            tag = opened.getexif().get(0x0112)
+            turns.append(tag if tag in range(2, 9) else 1)  # Others leave it as it is stored.
     # Orientations 2 to 4 keep width and height.
-    if turns[0] != turns[1] and own == (size if turns[0] in (2, 3, 4) else size[::-1]):
-        what = f"is turned by its EXIF tag ({turns[0]}), its mask {mask.name} is not"
+    across = (turns[0] > 4) != (turns[1] > 4)
+    if turns[0] != turns[1] and own == (size[::-1] if across else size):
+        file, tag, other = image, turns[0], f"mask {mask.name}"
         remedy = "turn the mask likewise, or save the picture turned and without the tag"
-        return [Fault("exif", image, what, remedy, warning=own == size)]
+        if turns[0] == 1:
+            file, tag, other = mask, turns[1], f"picture {image.name}"
+            remedy = "save the mask without the tag, or turn the picture likewise"
+        unlike = "is not" if 1 in turns else f"by another ({turns[1]})"
+        what = f"is turned by its EXIF tag ({tag}), its {other} {unlike}"
+        return [Fault("exif", file, what, remedy, warning=own == size)]
     (h, w), (height, width) = own, size
     what = f"is {w}x{h} px, but its picture {image.name} {width}x{height}"
     return [Fault("size", mask, what, "make them equal")] if own != size else []

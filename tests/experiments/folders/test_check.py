@@ -158,6 +158,30 @@ def test_the_worst_of_a_group_is_told(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("tags", "of", "words", "mild"),
+    [
+        ((6, 1), "images", "(6), its mask p03.png is not", False),
+        ((3, 1), "images", "(3), its mask p03.png is not", True),
+        ((1, 6), "masks", "(6), its picture p03.png is not", False),
+        ((1, 3), "masks", "(3), its picture p03.png is not", True),
+        ((3, 6), "images", "(3), its mask p03.png by another (6)", False),
+        ((6, 8), "images", "(6), its mask p03.png by another (8)", True),
+        ((6, 6), None, "", None),
+        ((1, 9), None, "", None),  # No orientation, and turned by nobody.
+    ],
+)
+def test_who_of_a_pair_is_turned_by_exif_is_told(tags, of, words, mild, tmp_path):
+    root = planted.clean(tmp_path)
+    files = planted.image(root, 3), planted.mask(root, 3)
+    for file, tag in zip(files, tags, strict=True):
+        with Image.open(file) as opened:
+            planted.with_exif(file, tag, opened.copy())
+    told = [(f.file, f.what, f.warning) for f in check(root)[1]]
+    file = files[of == "masks"]
+    assert told == ([(file, f"is turned by its EXIF tag {words}", mild)] if of else [])
+
+
 def test_one_picture_is_too_few(tmp_path):
     root = planted.clean(tmp_path, splits=("train",), count=1)
     assert ("few", planted.image(root, 0), True) in check(root)[0]
