@@ -27,7 +27,6 @@ import numpy as np
 
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
 from experiments.environment import record
-from experiments.launch import finite
 from experiments.oracle import oracle
 from experiments.report import comparison, facts, page
 from zoo.data.config import Data
@@ -229,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
         text = markdown(parts, note)
         options.out.mkdir(parents=True, exist_ok=True)
         write_atomically(options.out / "compare.md", lambda file: file.write(text.encode()))
-        measured = json.dumps(finite(rows), indent=1).encode()
+        measured = json.dumps(logs.plain(rows), indent=1, allow_nan=False).encode()
         write_atomically(options.out / "compare.json", lambda file: file.write(measured))
         comparison.draw(groups, options.out / "compare.png")
         given = sys.argv[1:] if argv is None else argv

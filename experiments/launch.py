@@ -159,19 +159,12 @@ def check_options(args: argparse.Namespace) -> None:
 def show(scores: dict, *, as_json: bool) -> None:
     """Prints scores for a program, as one JSON object, or for a person, a line each."""
     if as_json:
-        print(json.dumps(finite(scores)))
+        from zoo.train.logs import plain  # JAX, which the parent of many must not import.
+
+        print(json.dumps(plain(scores), allow_nan=False))
         return
     for name, score in scores.items():
         print(f"{name}: {score}")
-
-
-def finite(value):
-    """nan, which JSON lacks, as None; lists and dicts likewise."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,10 +18,9 @@ from types import ModuleType
 import jax
 
 from experiments import compare, environment, lock, plan
-from experiments.launch import finite
 from experiments.report import finish
 from zoo.data.images import write_atomically
-from zoo.train import config, loop
+from zoo.train import config, logs, loop
 from zoo.train.config import Experiment
 from zoo.train.parallel import Layout
 from zoo.train.run import Run
@@ -108,7 +107,7 @@ def sweep(
             continue
         finally:
             jax.clear_caches()  # The programs of this run are of no use to the next.
-        plain = {k: v for k, v in finite(scores).items() if not isinstance(v, list | dict)}
+        plain = {k: v for k, v in logs.plain(scores).items() if not isinstance(v, list | dict)}
         done[workdir.name] = {"steps": experiment.steps, "scores": plain}
         text = json.dumps(done, indent=1).encode()
         write_atomically(root / FILE, lambda file, text=text: file.write(text))

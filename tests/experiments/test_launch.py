@@ -84,6 +84,13 @@ def test_overfit_judges(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_scores_that_are_no_numbers_are_json(capsys):
+    launch.show({"loss": float("inf"), "iou": [0.5, float("nan")], "step": 2}, as_json=True)
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "loss": None, "iou": [0.5, None], "step": 2
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("how", ["jit", "pmap", "fsdp"])
 def test_the_dispatcher_reaches_the_training(how, monkeypatch, tmp_path):
     seen = []

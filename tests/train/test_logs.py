@@ -59,6 +59,14 @@ def test_records_are_strict_json_one_a_line(tmp_path):
     np.testing.assert_array_equal(got[2]["iou"], [0.5, np.nan])
 
 
+def test_plain_takes_what_is_nested():
+    """Beside one another stay numbers and words, and lists of unequal lengths."""
+    value = {"a": [{"b": np.float32("nan")}, ["x", 1, 2.5]], "c": (np.arange(2), -np.inf)}
+    want = {"a": [{"b": None}, ["x", 1, 2.5]], "c": [[0, 1], None]}
+    assert logs.plain(value) == want
+    assert [type(v) for v in logs.plain([1, 2.5, True])] == [int, float, bool]
+
+
 def test_tensorboard_gets_scalars(tmp_path):
     with open_log(tmp_path) as log:
         log.train(2, {"loss": 0.5})

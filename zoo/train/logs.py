@@ -33,7 +33,7 @@ class Log(contextlib.AbstractContextManager):
     def __init__(self, workdir: File, *, steps: int, start: int, headline: str):
         from tensorboardX import SummaryWriter  # Imports PyTorch where it is: seconds.
 
-        self.steps, self.headline, self.score = steps, headline, None
+        self.steps, self.headline, self.score, self.printed = steps, headline, None, -math.inf
         workdir, writes = pathlib.Path(workdir), jax.process_index() == 0
         if writes:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,6 @@ class Log(contextlib.AbstractContextManager):
         self.task = self.bar.add_task("compiling ...", total=steps, completed=start)
         self.bar.start()
         self.first: tuple[int, float] | None = None  # A step, and when it was logged.
-        self.printed = -math.inf
 
     def __exit__(self, *_) -> None:
         if not self.bar.disable:  # Rich below 14 ends one that was never shown by an empty line.
@@ -84,10 +83,9 @@ class Log(contextlib.AbstractContextManager):
         self.console.print(text, markup=False)
 
     def _keep(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        values = {name: plain(value) for name, value in values.items()}
         self.file.write(_line({"step": step, "split": split, **values}))
         self.file.flush()
-        for name, value in values.items():
+        for name, value in plain(values).items():
             if isinstance(value, int | float):
                 self.board.add_scalar(f"{split}/{name}", value, step)
 
@@ -106,13 +104,15 @@ class Log(contextlib.AbstractContextManager):
 
 def _line(record: Mapping[str, Any]) -> str:
     """A record as a line of metrics.jsonl."""
-    return json.dumps({name: plain(x) for name, x in record.items()}, allow_nan=False) + "\n"
+    return json.dumps(plain(record), allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """Numbers, arrays and lists of them as strict JSON has them: nan and infinity are null."""
-    value = np.asarray(value).tolist()
-    if isinstance(value, list):
+    """Numbers, arrays, lists and dicts as strict JSON has them: nan and infinity are null."""
+    value = value if isinstance(value, list | tuple) else np.asarray(value).tolist()
+    if isinstance(value, dict):
+        return {name: plain(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
