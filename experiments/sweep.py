@@ -1,4 +1,4 @@
-"""A grid of runs, one after another, and what their seeds leave of the differences.
+"""Trains a grid of runs, and tabulates mean and deviation over seeds.
 
 python -m experiments.launch NAME --sweep model.width=8,16 --sweep seed=0..4
 
@@ -11,6 +11,7 @@ import itertools
 import json
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -32,7 +33,7 @@ def grid(sweeps: Sequence[str]) -> list[tuple[str, ...]]:
     """The overrides of each run: every combination of one value from every "FIELD=A,B,C".
 
     "0..4" stands for 0, 1, 2, 3, 4; a tuple is one value in its brackets. Raises ValueError for
-    what is not of this form, a field given twice and a value given twice.
+    what is not of this form, a field given twice, a value given twice, and the field `split`.
     """
     axes, fields = [], [sweep.partition("=")[0].strip() for sweep in sweeps]
     for field, sweep in zip(fields, sweeps, strict=True):
@@ -44,6 +45,9 @@ def grid(sweeps: Sequence[str]) -> list[tuple[str, ...]]:
             raise ValueError(f"--sweep takes FIELD=A,B,C or FIELD=0..4; got {sweep!r}.")
         if len(set(values)) < len(values) or fields.count(field) > 1:
             raise ValueError(f"--sweep {sweep} gives a value or a field twice; give it once.")
+        if field == "split":
+            hint = "set one by --set split=..., or score runs by experiments.compare --split"
+            raise ValueError(f"--sweep {sweep}: scores of several splits share no table; {hint}.")
         axes.append([f"{field}={value}" for value in values])
     return list(itertools.product(*axes))
 
@@ -53,13 +57,13 @@ def check(name: str, runs: dict[pathlib.Path, Experiment], layout: Layout) -> st
     seen = set()
     for workdir, experiment in runs.items():
         config.check_same(workdir, name, experiment)
-        plain = json.dumps(config.to_dict(dataclasses.replace(experiment, seed=0)))
-        if plain not in seen:  # Seeds share their shapes.
+        text = json.dumps(config.to_dict(dataclasses.replace(experiment, seed=0)))
+        if text not in seen:  # Seeds share their shapes.
             run = Run(experiment, layout, trains=False)
             for split in (experiment.data.validation_split, experiment.split):
                 run.source(split)
             jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())
-        seen.add(plain)
+        seen.add(text)
     return run.task.headline
 
 
@@ -77,22 +81,27 @@ def sweep(
     root: pathlib.Path, layout: Layout, *, dry_run: bool,
 ) -> int:  # fmt: skip
     """Trains the grid over a module's experiment with overrides, and compares. Returns the exit
-    code: 1 where runs failed, whose errors are shown and which the next launch tries again."""
+    code: 1 where runs failed, whose errors are shown and which the next launch tries again.
+
+    Of many processes, 0 writes the tables, and only a run that diverged is passed over: another
+    error may be one process's own, while the others are still in that run.
+    """
     combinations = grid(sweeps)
     points = {re.sub(r"[^\w.=,+()-]", "_", ",".join(p)): p for p in combinations}
     if len(points) < len(combinations):
         raise ValueError("Two runs of the sweep would have folders of one name; sweep them apart.")
     plans = {root / f: plan.planned(module, [*sets, *p], root / f) for f, p in points.items()}
     runs = {workdir: planned[0] for workdir, planned in plans.items()}
-    headline, done, failed = check(name, runs, layout), read(root), []
+    headline, known, failed = check(name, runs, layout), read(root), []
+    done, leads = dict(known), jax.process_index() == 0
     for number, (workdir, experiment) in enumerate(runs.items(), 1):
-        told = f"[{number}/{len(runs)}] {workdir}"
-        finished = done.get(workdir.name, {}).get("steps") == experiment.steps
+        line = f"[{number}/{len(runs)}] {workdir}"
+        finished = known.get(workdir.name, {}).get("steps") == experiment.steps
         finished = finished and (workdir / config.FILE).is_file()  # Taken away, it is trained anew.
         if dry_run or finished:
-            print(told + (": finished" if finished else ""))
+            print(line + (": finished" if finished else ""))
             continue
-        print(told, flush=True)
+        print(line, flush=True)
         try:
             beside = [*plans[workdir][1].items(), environment.record(experiment.seed)]
             hooks = {"beside": beside, "finish": finish.attempt}
@@ -102,17 +111,23 @@ def sweep(
             print(f"{stop} Launch the same command again to go on.", file=sys.stderr)
             return 128 + stop.signum
         except (ValueError, RuntimeError) as error:  # Diverged, or out of the device's memory.
+            if jax.process_count() > 1 and not isinstance(error, loop.Diverged):
+                raise
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             failed.append(workdir.name)
             continue
         finally:
             jax.clear_caches()  # The programs of this run are of no use to the next.
-        plain = {k: v for k, v in logs.plain(scores).items() if not isinstance(v, list | dict)}
-        done[workdir.name] = {"steps": experiment.steps, "scores": plain}
-        text = json.dumps(done, indent=1).encode()
-        write_atomically(root / FILE, lambda file, text=text: file.write(text))
+        numbers = {k: v for k, v in logs.plain(scores).items() if not isinstance(v, list | dict)}
+        if leads:
+            done |= read(root)  # Another launch of the same sweep may have finished some.
+            done[workdir.name] = {"steps": experiment.steps, "scores": numbers}
+            text = json.dumps(done, indent=1).encode()
+            write_atomically(root / FILE, lambda file, text=text: file.write(text))
     if dry_run:
         return 0
+    if not leads:
+        return 1 if failed else 0
     rows = [
         {"name": name, "workdir": str(w), "fields": points[w.name], "seed": e.seed, **done[w.name]}
         for w, e in runs.items()
@@ -121,8 +136,9 @@ def sweep(
     if rows:
         text = table(compare.group(rows), headline)
         write_atomically(root / "sweep.md", lambda file: file.write(text.encode()))
-        print(f"\n{text}\nAlso in {root / 'sweep.md'}. Costs and classes: python -m "
-              f"experiments.compare {' '.join(row['workdir'] for row in rows)}")  # fmt: skip
+        workdirs = (row["workdir"] for row in rows)
+        command = shlex.join(["python", "-m", "experiments.compare", *workdirs])
+        print(f"\n{text}\nAlso in {root / 'sweep.md'}. Costs and classes: {command}")
     if failed:
         print(f"{len(failed)} failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -131,14 +147,19 @@ def sweep(
 def table(groups: list[list[dict]], headline: str) -> str:
     """Markdown, a row for runs that differ by their seed alone: mean ± standard deviation, n.
 
-    The deviation is that of a sample (n - 1); one run has none.
+    The deviation is that of a sample (n - 1); one run has none. A score that a row lacks, as
+    boundaries are not always judged, is a dash.
     """
-    scores = [k for k in groups[0][0]["scores"] if k not in (headline, "step", "split")]
+    names = dict.fromkeys(k for runs in groups for r in runs for k in r["scores"])
+    scores = [k for k in names if k not in (headline, "step", "split")]
     lines = [["fields", "n", headline, *scores]]
     for runs in groups:
         fields = [f for f in runs[0]["fields"] if not f.startswith("seed=")]
         cells = [
-            compare.spread([r["scores"][k] for r in runs], "{:.4f}") for k in (headline, *scores)
+            compare.spread([r["scores"].get(k) for r in runs], "{:.4f}")
+            if any(k in r["scores"] for r in runs)
+            else "–"
+            for k in (headline, *scores)
         ]
         lines.append([", ".join(fields) or "as it is", str(len(runs)), *cells])
     ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]

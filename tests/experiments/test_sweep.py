@@ -1,12 +1,13 @@
 """Grids of runs."""
 
 import json
+import shlex
 import signal
 import statistics
 
 import pytest
 
-from experiments import launch, sweep
+from experiments import launch, lock, sweep
 from zoo.train import loop
 
 SMALL = [
@@ -77,14 +78,92 @@ def test_seeds_are_grouped_and_what_is_finished_is_left_alone(tmp_path, trained,
     assert calls[8:] == names
 
 
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, loop.Diverged])
+def test_of_many_processes_one_alone_does_not_go_on(error, tmp_path, trained, monkeypatch, capsys):
+    """The others would still be in that run; a loss that is no number they all meet."""
+    calls, plan = trained
+    monkeypatch.setattr(sweep.jax, "process_count", lambda: 2)
+    plan["seed=0"] = error("of process 0 alone")
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, "--sweep=seed=0..1"]
+    if error is RuntimeError:
+        with pytest.raises(RuntimeError, match="alone"):  # Its launcher ends with a traceback.
+            launch.main(command)
+    else:
+        assert launch.main(command) == (1 if error is loop.Diverged else 2)
+        assert "error: of process 0 alone" in capsys.readouterr().err
+    assert calls == (["seed=0", "seed=1"] if error is loop.Diverged else ["seed=0"])
+
+
+def test_process_0_alone_writes_the_tables(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.setattr(sweep.jax, "process_index", lambda: 1)
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, "--sweep=seed=0..1"]
+    assert launch.main(command) == 0 and trained[0] == ["seed=0", "seed=1"]
+    assert not (tmp_path / "sweep.json").exists() and not (tmp_path / "sweep.md").exists()
+    assert "mean_iou" not in capsys.readouterr().out
+
+
+def test_two_launches_of_a_sweep_keep_one_another_s_scores(tmp_path, trained, monkeypatch):
+    train = loop.train
+
+    def meanwhile(name, experiment, workdir, layout, **_):
+        """As another launch, of a longer grid, ends while this one trains."""
+        scores = train(name, experiment, workdir, layout)
+        if workdir.name == "seed=0":
+            other = {"seed=7": {"steps": 2, "scores": scores | {"loss": None}}}
+            (tmp_path / "sweep.json").write_text(json.dumps(other))
+        return scores
+
+    monkeypatch.setattr(loop, "train", meanwhile)
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, "--sweep=seed=0..1"]
+    assert launch.main(command) == 0
+    kept = json.loads((tmp_path / "sweep.json").read_text())
+    assert kept.keys() == {"seed=0", "seed=1", "seed=7"}
+
+
+def test_scores_that_some_rows_lack_are_dashes(tmp_path, trained, monkeypatch, capsys):
+    train = loop.train
+
+    def judged(name, experiment, *where, **_):
+        scores = train(name, experiment, *where)
+        return scores | ({} if experiment.optimizer.ema else {"boundary_f1": 0.5})
+
+    monkeypatch.setattr(loop, "train", judged)
+    for values in ("0.9,0.0", "0.0,0.9"):
+        root = tmp_path / f"of {values}"
+        command = ["quickstart", "--workdir", str(root), *SMALL, f"--sweep=optimizer.ema={values}"]
+        assert launch.main(command) == 0
+        shown = capsys.readouterr().out
+        lines = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in shown.splitlines()
+                 if line.startswith("| ")}  # fmt: skip
+        cells = {row: dict(zip(lines["fields"], of, strict=True)) for row, of in lines.items()}
+        assert cells["optimizer.ema=0.9"][" boundary_f1 "] == " – "
+        assert cells["optimizer.ema=0.0"][" boundary_f1 "] == " 0.5000 "
+        # As a shell takes it.
+        (command,) = (x for x in shown.splitlines() if "experiments.compare" in x)
+        typed = shlex.split(command.partition("Costs and classes: ")[2])[3:]
+        assert typed == [str(root / f"optimizer.ema={value}") for value in values.split(",")]
+
+
+@pytest.mark.slow
+def test_an_error_of_process_0_ends_all(tmp_path, capfd, monkeypatch):
+    """Were it to go on, its steps would meet those of the run that process 1 is still in."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, "--sweep=seed=0..1"]
+    with lock.locked(tmp_path / "seed=0"):
+        assert launch.main([*command, "--processes=2"]) == 2
+    assert "seed=0 is being trained by another launch" in capfd.readouterr().err
+    assert not (tmp_path / "seed=1").exists() and not (tmp_path / "sweep.json").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         (["--sweep=model.widht=4,8"], "model.width"),
         (["--sweep=model.width=4,many"], "'many'"),
         (["--sweep=model.depth=1,0"], "UNet.depth must be at least 1"),
-        (["--sweep=data.batch_size=8,13"], "nearest that does is 16"),
-        (["--sweep=split=test,tests"], "tests"),
+        (["--sweep=data.batch_size=8,13"], "nearest that is divisible is 16"),
+        (["--sweep=data.validation_split=validation,tests"], "tests"),
+        (["--sweep=split=validation,test"], "scores of several splits share no table; set one by"),
         (["--sweep=seed=0..1", "--overfit=8"], "one run at a time"),
         (["evaluate", "--sweep=seed=0..1"], "one run at a time"),
     ],
