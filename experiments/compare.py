@@ -88,6 +88,7 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
         )
         results = run.task.results(run, layout.put(variables), experiment.split)
         row["scores"], row["headline"] = run.task.scores(results), run.task.headline
+        check_headline([*rows, row])
         row["parameters"] = sum(x.size for x in jax.tree.leaves(variables["params"]))
         # Before XLA rewrites it: the same number on every device.
         forward = jax.jit(experiment.model.apply).lower(variables, *blank)
@@ -104,7 +105,7 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
         # Not the experiment's, which the run may have stopped before.
         row["steps"] = max((r["step"] for r in records), default=experiment.steps)
         speeds = [r["images_per_second"] for r in records if "images_per_second" in r]
-        speeds = speeds or [math.nan]  # A run of one dispatch tells none.
+        speeds = speeds or [math.nan]  # A run of one dispatch logs no speed.
         row["minutes"] = row["steps"] * row["batch"] / statistics.median(speeds) / 60
         rows.append(row)
     times = [[] for _ in rows]
@@ -132,6 +133,14 @@ def check_alike(rows: Sequence[dict]) -> None:
         if first[key] != last[key]:
             both = f"{first['workdir']} ({first[key]}) and {last['workdir']} ({last[key]})"
             raise ValueError(f"{both} {problem}.")
+
+
+def check_headline(rows: Sequence[dict]) -> None:
+    """Raises ValueError where the last run lacks the first one's headline, which rows show."""
+    first, last = rows[0], rows[-1]
+    if (score := first["headline"]) not in last["scores"]:
+        problem = f"{last['workdir']} has no {score}, the headline of {first['workdir']}"
+        raise ValueError(f"{problem}: compare runs of one task.")
 
 
 def group(rows: list[dict]) -> list[list[dict]]:
@@ -165,7 +174,10 @@ def spread(values: Sequence[float | None], form: str) -> str:
 
 
 def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
-    """A row for each group, their scores of every class where there are such, and a note."""
+    """A row for each group, their scores of every class where there are such, and a note.
+
+    The score of all rows is the first one's headline.
+    """
     first = groups[0][0]
     oracles = any("oracle" in g[0] for g in groups)
     head = ["model", first["headline"], *(["its oracle"] if oracles else []), "seeds", "trained on"]
@@ -173,7 +185,7 @@ def tables(groups: list[list[dict]]) -> tuple[list[page.Table], str]:
     lines, body = [], []
     for runs in groups:
         seeds = ", ".join(str(r["seed"]) for r in runs)
-        score = spread([r["scores"][r["headline"]] for r in runs], "{:.3f}")
+        score = spread([r["scores"][first["headline"]] for r in runs], "{:.3f}")
         known = [f"{runs[0]['oracle']:.3f}" if "oracle" in runs[0] else "1"] if oracles else []
         costs = [form.format(np.mean([r[key] for r in runs])) for key, (_, form) in COLUMNS.items()]
         trained_on = f"{runs[0]['batch']} x {runs[0]['input']}"
@@ -211,7 +223,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR")
     parser.add_argument("--split", help="what to score; default: that of the experiments")
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each; default: 5")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/compare"))
+    # A shell leaves the ~ of --out=~/x as it is.
+    home = {"type": lambda text: pathlib.Path(text).expanduser()}
+    parser.add_argument("--out", **home, default=pathlib.Path("runs/compare"))
     options = parser.parse_args(argv)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1; got {options.rounds}")
@@ -235,8 +249,8 @@ def main(argv: list[str] | None = None) -> int:
         command = shlex.join(["python", "-m", "experiments.compare", *given])
         used = [list(line) for line in dict.fromkeys(tuple(x) for r in rows for x in r["splits"])]
         _, environment = facts.recorded(record(None)[1])
-        told = [page.Table("Data", facts.SPLITS, used), environment]
-        comparison.write(parts, note, command, told, options.out / "compare.png")
+        origin = [page.Table("Data", facts.SPLITS, used), environment]
+        comparison.write(parts, note, command, origin, options.out / "compare.png")
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

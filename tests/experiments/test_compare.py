@@ -206,6 +206,19 @@ def test_what_costs_and_scores_are_of_is_told():
     assert "Scored on shapes test, pictures at their own size." in note
 
 
+def test_rows_are_of_the_first_run_s_headline():
+    costs = {"batch": 8, "input": "8x8", "steps": 3, "minutes": 1.5, "data": "digits test"}
+    first = rows([0.5], 0)[0] | costs | {"scored_at": "8x8 px", "workdir": "a"}
+    own = {"headline": "recall_at_1", "scores": {"recall_at_1": 0.875, "roc_auc": 0.75}}
+    other = {"headline": "roc_auc", "scores": {"recall_at_1": 0.625, "roc_auc": 0.9375}}
+    triplets, pairs = first | own, first | other | {"workdir": "b"}
+    (table,), _ = compare.tables([[triplets], [pairs]])
+    assert [line[1] for line in [table.head, *table.rows]] == ["recall_at_1", "0.875", "0.625"]
+    compare.check_headline([triplets, pairs])
+    with pytest.raises(ValueError, match=r"^b has no mean_iou, the headline of a: compare runs of"):
+        compare.check_headline([first, pairs])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
@@ -245,14 +258,17 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         compare.main([str(tmp_path), "--rounds=0"])
 
 
-def test_what_cannot_be_compared_is_told_at_once(tmp_path, capsys):
+def test_what_cannot_be_compared_is_told_at_once(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
     for given, words in (
         (
             ["runs/a", "runs/b", f"--out={tmp_path / 'file'}"],
             "file is a file; choose another --out",
         ),
         (["runs/a", "runs/../runs/a"], "runs/a is given twice"),
+        # A shell leaves the ~ as it is.
+        (["runs/a", "--out=~/file"], f"{tmp_path}/file is a file; choose another --out"),
     ):
         assert compare.main(given) == 2
         assert re.search(words, capsys.readouterr().err)
