@@ -75,11 +75,14 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m zoo search",
         description="GALLERY.npz is what `embed` wrote; the model is the one that wrote it, looked "
         "for where it then was unless --workdir says where it is now. Each line is a distance, as "
-        "`verify` tells it (Euclidean; minus the logit where the model judges pairs), and a path.",
+        "`verify` reports it (Euclidean; minus the logit where the model judges pairs), and a "
+        "path.",
     )
     p.add_argument("gallery", type=pathlib.Path, metavar="GALLERY.npz")
     p.add_argument("image", type=pathlib.Path, metavar="IMAGE")
-    p.add_argument("--workdir", type=pathlib.Path, help="the model's, or its .safetensors")
+    # A shell leaves the ~ of --workdir=~/runs as it is.
+    home = {"type": lambda text: pathlib.Path(text).expanduser()}
+    p.add_argument("--workdir", **home, help="the model's, or its .safetensors")
     p.add_argument("--step", choices=("best", "latest"), default="best", help="(default: best)")
     p.add_argument("-k", type=int, default=5, help="how many (default: 5)")
     p.add_argument("--json", action="store_true", help="print one JSON list")
@@ -87,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         set_up_process()
         place = args.workdir or read_gallery(args.gallery)[2]
-        hint = "--workdir tells where the model is now"
+        hint = "give its present place by --workdir"
         with explained(f"The model of {args.gallery} cannot be loaded", hint, ValueError):
             run = load_run(place, which=args.step)
         found = search(run, args.gallery, args.image, k=args.k)

@@ -91,6 +91,7 @@ def application(
     known, paths, points = {} if segments else threshold(run), [], np.zeros((0, 0))
     if gallery is not None:
         run.check(Embedding)
+        gallery = os.path.expanduser(gallery)  # A shell leaves the ~ of --gallery=~/x as it is.
         paths, points, _, mark = read_gallery(gallery)
         if mark != fingerprint(run):
             problem = f"{gallery} was embedded by another model, or at another step"
@@ -111,8 +112,8 @@ def application(
         # Else a page of the net could use all, by a name that is made to mean this machine,
         # or make it work, by a form or a script: of these a browser tells the page's Origin.
         asked = request.headers.get("host", "")
-        told = asked, request.headers.get("origin", asked).rpartition("//")[2]
-        host, page = (re.sub(r":\d*$", "", name.lower()) for name in told)
+        named = asked, request.headers.get("origin", asked).rpartition("//")[2]
+        host, page = (re.sub(r":\d*$", "", name.lower()) for name in named)
         allowed = hosts or {host}
         if strange := {host, page} - allowed:
             alone = f"This server answers to {', '.join(sorted(allowed))} alone"
@@ -175,15 +176,15 @@ def application(
     def show(index: int):
         if not 0 <= index < len(paths):
             raise HTTPException(404, f"The gallery has no picture {index}.")
-        path, told = paths[index], printable(paths[index])
+        path, shown = paths[index], printable(paths[index])
         if not os.path.isfile(path):
-            raise HTTPException(404, f"{told} is gone; embed the gallery's pictures anew.")
+            raise HTTPException(404, f"{shown} is gone; embed the gallery's pictures anew.")
         # An edited gallery may name any file, and a name may lie of what is inside.
         with contextlib.suppress(Exception), Image.open(path, formats=FORMATS) as header:
             # A phone's MPO begins as a JPEG, which browsers know.
             kind = "image/jpeg" if header.format == "MPO" else header.get_format_mimetype()
             return FileResponse(path, media_type=kind, headers=OWN)
-        raise HTTPException(404, f"{told} is none of {', '.join(FORMATS)} inside.")
+        raise HTTPException(404, f"{shown} is none of {', '.join(FORMATS)} inside.")
 
     return api
 
@@ -197,12 +198,12 @@ async def refuse(_: Request, error: Exception) -> JSONResponse:
     """An error as JSON; what is no fault of the request is also logged by uvicorn."""
     status, headers = getattr(error, "status_code", 422), getattr(error, "headers", None)
     if isinstance(error, RequestValidationError):
-        told = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
+        problem = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
     elif isinstance(error, ValueError | AnyHTTPException):
-        told = getattr(error, "detail", str(error))
+        problem = getattr(error, "detail", str(error))
     else:
-        status, told = 500, "The server failed; its terminal says why."
-    return JSONResponse({"error": told}, status, headers)
+        status, problem = 500, "The server failed; its terminal says why."
+    return JSONResponse({"error": problem}, status, headers)
 
 
 class Answers:

@@ -52,7 +52,7 @@ def test_the_nearest_are_those_of_a_full_sort(place, block, k, monkeypatch):
     assert [pathlib.Path(f["path"]).name for f in found][:2] == ["c.png", "f.png"][:k]
 
 
-def test_the_command_finds_the_model_by_itself(place, tmp_path, capsys):
+def test_the_command_finds_the_model_by_itself(place, tmp_path, capsys, monkeypatch):
     command = ["search", str(place / "all.npz"), str(place / "in" / "b.png")]
     assert main([*command, "-k", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -62,6 +62,8 @@ def test_the_command_finds_the_model_by_itself(place, tmp_path, capsys):
     # An export is the same model.
     export(load_run(place / "run"), tmp_path / "m.safetensors", format="safetensors")
     assert main([*command, "--workdir", str(tmp_path / "m.safetensors")]) == 0
+    monkeypatch.setenv("HOME", str(tmp_path))  # A shell leaves the ~ as it is.
+    assert main([*command, "--workdir=~/m.safetensors"]) == 0
     capsys.readouterr()
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -68,7 +69,8 @@ def test_search_is_that_of_the_command_line(tmp_path, monkeypatch, judge):
     np.testing.assert_allclose([f["distance"] for f in told], want[order], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(told[4]["distance"], verify(run, asked, told[4]["path"])["distance"],
                                rtol=1e-4)  # fmt: skip
-    with running(run, tmp_path / "gallery.npz") as url:
+    monkeypatch.setenv("HOME", str(tmp_path))  # A shell leaves the ~ as it is.
+    with running(run, pathlib.Path("~/gallery.npz")) as url:
         found = post(f"{url}/api/search?k=99", picture=asked.read_bytes()).json()
     assert [f["index"] for f in found] == order.tolist()
     assert [{key: f[key] for key in ("path", "distance")} for f in found] == told
