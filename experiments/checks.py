@@ -25,7 +25,7 @@ OVERFITTED = 0.05  # Of the loss of a network that knows nothing; below counts a
 def dry_run(
     name: str, experiment: Experiment, workdir: File, layout: Layout, make_run: Callable = Run
 ) -> list[str]:
-    """Lines that tell what a launch would do; ValueError for whatever would stop its start."""
+    """Lines that describe what a launch would do; ValueError for whatever would stop its start."""
     run, state, origin = loop.prepare(name, experiment, workdir, layout, make_run)
     validation = run.source(experiment.data.validation_split)
     batch = run.train_items()[0]

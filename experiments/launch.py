@@ -62,8 +62,13 @@ def parser() -> argparse.ArgumentParser:
         "--on-device", action="store_true",
         help="keep the training pictures on each device, which makes the batches (segmentation)",
     )  # fmt: skip
-    p.add_argument("--dry-run", action="store_true", help="say what would happen, start nothing")
-    p.add_argument("--overfit", type=int, metavar="N", help="over-fit N examples; write nothing")
+    p.add_argument(
+        "--dry-run", action="store_true", help="print what would happen; train and write nothing"
+    )
+    p.add_argument(
+        "--overfit", type=int, metavar="N",
+        help="check that N examples can be learnt by heart; writes nothing",
+    )  # fmt: skip
     p.add_argument(
         "--step", choices=("best", "latest"), default="best", help="the checkpoint to evaluate"
     )

@@ -1,4 +1,4 @@
-"""What an FCN could score at best that tells, of every square of its stride, each class's share."""
+"""The best score of an FCN that predicts each class's share in every stride x stride square."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ def oracle(run: Run, stride: int) -> float:
     """The headline of the truth itself, averaged over squares of `stride` pixels and up-sampled.
 
     At `data.size`, where that is set, and scored as the network is: at the label's own size unless
-    `data.score_at` is "input". Of a network that tells the share of each class in every square;
-    logits that tell more, such as on which side of it, can pass it.
+    `data.score_at` is "input". Logits that also encode where in the square a class lies can exceed
+    it.
     """
     k, void, total = run.info.num_classes, run.info.ignore_label, 0
     data = run.experiment.data

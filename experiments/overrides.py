@@ -57,7 +57,7 @@ def _options_of(name: str) -> Mapping[str, Any]:
     """The options of one of our data sets; none of another."""
     try:
         return getattr(tfds.builder_cls(name.partition("/")[0]), "OPTIONS", {})
-    except ValueError:  # Not known, which is told when it is opened.
+    except ValueError:  # Unknown data set: opening it raises the error.
         return {}
 
 

@@ -135,7 +135,7 @@ def _begin(planner: Planner) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed has told nobody."""
+    """A killed parent cannot stop its children: each watches it."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -29,7 +29,7 @@ FAULT = 70  # A child's exit code after its own traceback (EX_SOFTWARE); 1 is ta
 ABORTED = (1, LOST, -signal.SIGABRT)  # JAX 0.7's runtime ends a process by exit(1), later abort().
 STOPPED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)  # Ends of a child after which all is well.
 _CHILD = "ZOO_LAUNCH_CHILD"  # Set where a parent watches: to "here" if over all, or "alone".
-COMMAND = "ZOO_COMMAND"  # What the parent was launched by, JSON: a child is told more.
+COMMAND = "ZOO_COMMAND"  # The parent's command line, JSON; a child's has more options.
 _GCE = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
 # What stands in the errors of JAX's runtime and its collectives where another process is gone.
 _BROKEN = ("Gloo", "NCCL", "UNAVAILABLE:", "ABORTED:", "DEADLINE_EXCEEDED:", "oordination service")
@@ -149,7 +149,8 @@ def leave(code: int) -> int:
     if _CHILD in os.environ and code not in STOPPED:
         import jax
 
-        # With process 0 ends the coordinator, which aborts those who may have the same to say.
+        # With process 0 ends the coordinator, which aborts the others, which may still have to
+        # print the same error.
         time.sleep(0 if jax.process_index() else 3)
         _exit(FAULT if code == 1 else code)  # A sweep's or a check's 1 is no abortion.
     return code

@@ -57,7 +57,7 @@ class Resident(Run):
         self._many = layout.map(make_many(self.step, make), donate=True, alike=1)
 
     def chunks(self, start: int, mined: None = None) -> Iterator[tuple[int, Callable]]:
-        """As of `Run`: up to the next step at which the loop tells, evaluates or saves."""
+        """As of `Run`: up to the next step at which the loop logs, evaluates or saves."""
         config = self.experiment
         every = (config.log_every, config.eval_every, config.checkpoint_every, config.steps)
         platform = self.layout.devices[0].platform

@@ -1,1 +1,1 @@
-"""What a run leaves for people: pictures, and a page that tells how it went."""
+"""Figures and the HTML report of a run."""

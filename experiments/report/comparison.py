@@ -125,11 +125,11 @@ def write(
 ) -> None:
     """Writes compare.html beside the picture, in one file; `facts` are of words."""
     names = [row[0] for row in parts[0].rows]
-    told = f"Score, {', '.join(title for title, _ in COSTS.values())} of {', '.join(names)}."
+    alt = f"Score, {', '.join(title for title, _ in COSTS.values())} of {', '.join(names)}."
     values = {
         "title": "Models side by side",
         "sentence": f"{parts[0].head[1]}: " + ", ".join(f"{r[0]} {r[1]}" for r in parts[0].rows),
-        "figure": page.figure(picture, "Scores and costs, drawn", told),
+        "figure": page.figure(picture, "Scores and costs, drawn", alt),
     }
     values |= {"note": note, "tables": parts, "command": command, "facts": facts}
     page.write("compare.html.j2", picture.with_suffix(".html"), **values)

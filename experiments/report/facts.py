@@ -1,4 +1,4 @@
-"""What a report tells of a run beside its scores: command, machine, data, time and memory."""
+"""What a report lists beside the scores: command, machine, data, time and memory."""
 
 import hashlib
 import json
@@ -92,8 +92,8 @@ def training(records: Iterable[Mapping[str, Any]], batch_size: int) -> tuple[flo
 def cost(run: Run, records: Iterable[Mapping[str, Any]]) -> Table:
     """Time and memory, as far as they are known."""
     seconds, steps = training(records, run.experiment.data.batch_size)
-    told = f"{seconds:,.1f} s in {steps:,} steps; compiling, evaluating and saving not counted"
-    rows = [["training", told if steps else "too few steps to tell"]]
+    taken = f"{seconds:,.1f} s in {steps:,} steps; compiling, evaluating and saving not counted"
+    rows = [["training", taken if steps else "too few steps to tell"]]
     try:
         import resource
 
@@ -103,6 +103,6 @@ def cost(run: Run, records: Iterable[Mapping[str, Any]]) -> Table:
     except ImportError:  # Windows has no such module.
         pass
     on_device = (run.layout.devices[0].memory_stats() or {}).get("peak_bytes_in_use")
-    if on_device is not None:  # A CPU does not tell.
+    if on_device is not None:  # A CPU reports none.
         rows.append(["peak device memory", f"{on_device / 2**20:,.0f} MiB of the first device"])
     return Table("Time and memory", ["what", "how much"], rows)

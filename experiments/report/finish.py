@@ -19,7 +19,7 @@ DRAW = {BoundSegmentation: segmentation.draw, BoundEmbedding: embedding.draw}
 
 
 def attempt(*ended: Any) -> None:
-    """As `write`, which it takes the arguments of; what fails there is told and no more.
+    """As `write`, which it takes the arguments of; a failure there is only printed.
 
     The scores and checkpoints are kept by then, and a full disk must not look like a lost training.
     """

@@ -59,7 +59,7 @@ class Layers:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What a page tells of one task."""
+    """One task's results on a page."""
 
     sentence: str  # The result in plain words.
     figures: Sequence[Figure]
