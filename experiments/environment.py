@@ -46,7 +46,7 @@ def _git_commit() -> str | None:
     """The commit of the checkout this is, "-dirty" if changed; None where it is no checkout."""
     root = pathlib.Path(__file__).resolve().parents[1]
     command = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "describe"]
-    command += ["--always", "--dirty", "--abbrev=40"]
+    command += ["--always", "--dirty", "--abbrev=40", "--exclude=*"]  # No tag's name instead.
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

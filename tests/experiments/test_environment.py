@@ -27,6 +27,24 @@ def test_it_names_versions_devices_commit_and_seed():
         assert values["git_commit"] is None
 
 
+def test_a_tag_does_not_hide_the_commit(tmp_path, monkeypatch):
+    def git(*command):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *who, *command], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    git("tag", "-a", "v1", "-m", "v1")
+    (tmp_path / "experiments").mkdir()
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "experiments" / "environment.py"))
+    for _ in range(2):  # At the tag, and behind it.
+        assert environment._git_commit() == git("rev-parse", "HEAD")
+        git("commit", "-q", "--allow-empty", "-m", "second")
+
+
 def test_one_of_many_processes_tells_what_was_typed(monkeypatch):
     """Not its own command, which waits for a coordinator."""
     typed = ["launch.py", "quickstart", "--processes", "2"]
