@@ -6,6 +6,7 @@ Nothing is typed in but the sizes of the input and which boxes are joined: the s
 the modules' outputs, in the order of their calls, traced by `jax.eval_shape`.
 """
 
+import argparse
 import dataclasses
 import math
 import pathlib
@@ -167,8 +168,14 @@ def draw(axes: Axes, drawing: Drawing) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    folder = pathlib.Path(arguments[0] if arguments else "zoo/pictures")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.architectures", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=pathlib.Path, default="zoo/pictures", metavar="DIR",
+        help="takes the figures (default: %(default)s)",
+    )  # fmt: skip
+    folder = parser.parse_args(argv).folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawings in FIGURES.items():
         height = 2.3 * len(drawings) if len(drawings) > 1 else 4.2

@@ -3,6 +3,7 @@
 python -m experiments.losses [DIR]
 """
 
+import argparse
 import math
 import pathlib
 import sys
@@ -220,8 +221,14 @@ def draw_pixels(panels: np.ndarray) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    folder = pathlib.Path(arguments[0] if arguments else "zoo/pictures")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.losses", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=pathlib.Path, default="zoo/pictures", metavar="DIR",
+        help="takes the figures (default: %(default)s)",
+    )  # fmt: skip
+    folder = parser.parse_args(argv).folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, size, rows, draw in (
         ("losses_pairs", (10, 9.4), 3, draw_pairs), ("losses_pixels", (10, 3.4), 1, draw_pixels),

@@ -3,6 +3,7 @@
 python -m experiments.transposed_convolution [FILE.png]
 """
 
+import argparse
 import pathlib
 import sys
 
@@ -58,8 +59,14 @@ def draw(path: pathlib.Path) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    path = pathlib.Path(arguments[0] if arguments else "transposed_convolution.png")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.transposed_convolution", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "path", nargs="?", type=pathlib.Path, default="transposed_convolution.png",
+        metavar="FILE.png", help="where the figure goes (default: %(default)s)",
+    )  # fmt: skip
+    path = parser.parse_args(argv).path
     total = draw(path)
     image, kernel = IMAGE[None, ..., None], KERNEL[..., None, None]
     found = conv_transpose(image, kernel, STRIDE, "VALID")

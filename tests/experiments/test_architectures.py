@@ -57,3 +57,11 @@ def test_every_skip_joins_boxes_that_are_there():
         for drawing in drawings:
             names = [name for name, _ in architectures.outputs(drawing)]
             assert {*drawing.skips, *drawing.skips.values()} <= set(names)
+
+
+def test_help_is_no_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        architectures.main(["--help"])
+    assert end.value.code == 0 and "default: zoo/pictures" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -94,3 +94,11 @@ def test_lovasz_is_the_jaccard_loss_in_the_corners_and_straight_between():
 def test_both_pictures_are_drawn(tmp_path):
     assert figures.main([str(tmp_path)]) == 0
     assert {file.name for file in tmp_path.iterdir()} == {"losses_pairs.png", "losses_pixels.png"}
+
+
+def test_help_is_no_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        figures.main(["--help"])
+    assert end.value.code == 0 and "default: zoo/pictures" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -20,3 +20,11 @@ def test_the_program_holds_it_against_the_library(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(transposed_convolution, "conv_transpose", lambda *_: np.zeros((1, 5, 5, 1)))
     with pytest.raises(AssertionError):
         transposed_convolution.main([str(path)])
+
+
+def test_help_is_no_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        transposed_convolution.main(["--help"])
+    assert end.value.code == 0 and "default: transposed_convolution.png" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
