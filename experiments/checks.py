@@ -60,16 +60,17 @@ def _initial_loss(run: Run, state, batch) -> float:
     return float(jax.jit(loss)(state.variables(), batch))
 
 
-def overfit(experiment: Experiment, count: int, layout: Layout) -> tuple[bool, list[str]]:
+def overfit(experiment: Experiment, count: int, layout: Layout) -> bool:
     """Trains on one fixed batch of `count` examples, without augmentation or dropout.
 
     The learning rate is constant and label smoothing off, so that nothing keeps the loss from 0.
-    Returns whether it fell below 5 % of that of a network that knows nothing (where theory does not
-    tell it, of the untrained one), and lines with the loss on the way. Raises ValueError where
-    `count` is not positive or does not divide by the devices.
+    Prints the loss on the way, and returns whether it fell below 5 % of that of a network that
+    knows nothing (where theory gives none, of the untrained one). Raises ValueError where `count`
+    is not positive or does not divide by the devices.
     """
     changes = {"batch_size": count, "augment": Augment(), "dropout_rate": 0.0, "ema": 0.0}
-    changes |= {"schedule": "constant", "accumulate": 1, "label_smoothing": 0.0}
+    changes |= {"schedule": "constant", "warmup_steps": 0}
+    changes |= {"accumulate": 1, "label_smoothing": 0.0}
     for name, value in changes.items():
         experiment = fields.set_everywhere(experiment, name, value)
     run = Run(experiment, layout)
@@ -79,20 +80,21 @@ def overfit(experiment: Experiment, count: int, layout: Layout) -> tuple[bool, l
         mined = run.task.mine(run, variables, seed=(experiment.seed, 0))
     batch = run.train_items(mined)[0]
     naive = run.task.initial_loss() or _initial_loss(run, state, batch)
-    state, target, lines = layout.put(state), OVERFITTED * naive, []
+    state, target = layout.put(state), OVERFITTED * naive
     for step in range(1, experiment.steps + 1):
         state, metrics = run.train_step(state, run.split(batch))
         loss = float(metrics["loss"])
         if not np.isfinite(loss):
-            return False, [*lines, f"The loss became {loss} at step {step}: lower the rate."]
+            print(f"The loss became {loss} at step {step}: lower the rate.")
+            return False
         if loss < target or step == experiment.steps or step & (step - 1) == 0:
-            lines.append(f"step {step}: loss {loss:.4f}")
+            print(f"step {step}: loss {loss:.4f}", flush=True)  # A pipe shows it at once, too.
         if loss < target:
-            good = f"The loss goes to zero on {count} example(s): below {target:.4f}."
-            return True, [*lines, good]
-    return False, [
-        *lines,
+            print(f"The loss goes to zero on {count} example(s): below {target:.4f}.")
+            return True
+    print(
         f"The loss did NOT go to zero on {count} example(s): {loss:.4f} after {step} steps, and "
         f"below {target:.4f} was wanted. Look for swapped labels, a rate that is too low or too "
-        f"high (--set optimizer.learning_rate=...), or give it more steps.",
-    ]
+        f"high (--set optimizer.learning_rate=...), or give it more steps."
+    )
+    return False

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         help="check that N examples can be learnt by heart; writes nothing",
     )  # fmt: skip
     p.add_argument(
-        "--step", choices=("best", "latest"), default="best", help="the checkpoint to evaluate"
+        "--step", choices=("best", "latest"), help="the checkpoint to evaluate (default: best)"
     )
     p.add_argument("--json", action="store_true", help="evaluate: print one JSON object to stdout")
     p.add_argument("--traceback", action="store_true", help="show where an error came from")
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         experiment = overrides.apply(config.read_experiment(workdir)[1], args.overrides)
         config.check_same(workdir, args.name, experiment, evaluating=True)
         plan.check_evaluated(module, experiment, workdir)
-        scores = loop.evaluate(experiment, workdir, layout, which=args.step)
+        scores = loop.evaluate(experiment, workdir, layout, which=args.step or "best")
         if jax.process_index() == 0:
             show(scores, as_json=args.json)
         return 0
@@ -128,9 +128,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(checks.dry_run(args.name, experiment, workdir, layout, **hooks)))
         return 0
     if args.overfit is not None:
-        good, lines = checks.overfit(experiment, args.overfit, layout)
-        print("\n".join(lines))
-        return 0 if good else 1
+        return 0 if checks.overfit(experiment, args.overfit, layout) else 1
     report = finish.write if args.traceback else finish.attempt
     try:
         tracing = profile.Trace(workdir / "tensorboard", asked=args.profile)
@@ -145,8 +143,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raises ValueError for options of which one would be ignored."""
+    """Raises ValueError for options of which one would be ignored, or that make no sense."""
     evaluates, overfits = args.action == "evaluate", args.overfit is not None
+    if overfits and args.overfit < 1:
+        raise ValueError(f"--overfit must be at least 1; got {args.overfit}.")
     if args.sweep and (evaluates or overfits):
         raise ValueError("--sweep trains; evaluate and --overfit are for one run at a time.")
     if evaluates and (args.dry_run or overfits):
@@ -157,6 +157,10 @@ def check_options(args: argparse.Namespace) -> None:
         raise ValueError("--on-device and --profile are for a run's own training; leave them out.")
     if args.profile and (args.sweep or args.dry_run):
         raise ValueError("--profile traces one run's training: no --sweep, and no --dry-run.")
+    if args.dry_run and overfits:
+        raise ValueError("--dry-run trains nothing, and --overfit trains: give one of them.")
+    if args.step and not evaluates:
+        raise ValueError("--step is for evaluate; a training goes on from the latest checkpoint.")
     if args.json and not evaluates:
         raise ValueError("--json is for evaluate; a training writes metrics.jsonl.")
 
@@ -186,7 +190,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped; what was saved stays, the same command goes on.", file=sys.stderr)
+        trains = args.action == "train" and not args.dry_run and args.overfit is None
+        stays = "; what was saved stays, the same command goes on" if trains else ""
+        print(f"Stopped{stays}.", file=sys.stderr)
         return 130
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import launch
+from experiments import checks, launch
 from zoo.train import loop
 
 SMALL = [
@@ -73,12 +73,38 @@ def test_dry_run_refuses_what_a_launch_refuses(wrong, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_overfit_prints_as_it_goes_and_keeps_the_rate(monkeypatch, capsys):
+    """From the first step on, without the warm-up; Ctrl-C leaves nothing that could go on."""
+    rates = []
+
+    class Interrupted(checks.Run):
+        def __init__(self, experiment, layout):
+            super().__init__(experiment, layout)
+            take = self.train_step
+
+            def step(state, batch):
+                if len(rates) == 3:
+                    raise KeyboardInterrupt
+                rates.append(float(self.learning_rate(len(rates))))
+                return take(state, batch)
+
+            self.train_step = step
+
+    monkeypatch.setattr(checks, "Run", Interrupted)
+    command = ["quickstart", *SMALL, "--overfit=8", "--set=optimizer.warmup_steps=2"]
+    assert launch.main(command) == 130
+    captured = capsys.readouterr()
+    assert [line.partition(":")[0] for line in captured.out.splitlines()] == ["step 1", "step 2"]
+    assert captured.err.splitlines()[-1] == "Stopped."
+    assert rates == [rates[0]] * 3
+
+
 @pytest.mark.slow
 def test_overfit_judges(tmp_path, capsys):
     command = ["quickstart", "--workdir", str(tmp_path / "run"), *SMALL, "--overfit=8"]
     assert launch.main(command) == 1
     assert "did NOT go to zero on 8 example(s)" in capsys.readouterr().out
-    command += ["--set=steps=300", "--set=model.width=16", "--set=optimizer.warmup_steps=0"]
+    command += ["--set=steps=300", "--set=model.width=16"]
     assert launch.main(command) == 0
     assert "goes to zero on 8 example(s)" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
@@ -138,6 +164,9 @@ BAD = {
     ),
     "a trace of an evaluation": (["quickstart", "evaluate", "--profile"], "leave them out"),
     "a trace of a dry run": (["--dry-run", "--profile"], "--profile traces one run's training"),
+    "an over-fit of nothing": (["--overfit=0"], "--overfit must be at least 1; got 0."),
+    "a dry run of an over-fit": (["--dry-run", "--overfit=2"], "give one of them"),
+    "a checkpoint to train from": (["--step=latest"], "--step is for evaluate"),
     "an over-fit on the device": (["--overfit=2", "--on-device"], "leave them out"),
     "a training as JSON": (["--json"], "--json is for evaluate"),
     "classes that differ": (["--set=model.num_classes=3"], "model.num_classes=11"),
