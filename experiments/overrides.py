@@ -21,9 +21,10 @@ def apply(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
 
     Each is "FIELD=VALUE", FIELD a dotted name. By the field's type VALUE is a number, a string,
     true or false, none, or a tuple ("3,4" or "(3, 4)"); a key of a dict is set by its name, as in
-    data.options.validation=tail, or data.validation=tail where no field is called like it. Raises
-    ValueError for no "=", an unknown field (with the nearest), a wrong type (with the expected), a
-    value that makes no sense.
+    data.options.validation=tail, or data.validation=tail where no field is called like it, and
+    takes a string where the default of one of our data sets is one. Raises ValueError for no "=",
+    an unknown field (with the nearest), a wrong type (with the expected), a value that makes no
+    sense.
     """
     values = config.to_dict(experiment)
     known = [name for name in flatten_dict(values, sep=".") if not name.endswith(".class")]
@@ -33,6 +34,9 @@ def apply(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
             raise ValueError(f"--set takes FIELD=VALUE, such as steps=500; got {override!r}.")
         name = _with_options(values, name, known)
         hint, node, path = _hint(experiment, name, known), values, name.split(".")
+        if name.startswith("data.options."):
+            default = _options_of(values["data"]["name"]).get(path[-1])
+            hint = str if isinstance(default, str) else hint  # A group 2023 is no number.
         for part in path[:-1]:
             node = node[part]
         node[path[-1]] = parse(text, hint, name)
@@ -76,8 +80,8 @@ def _hint(experiment: Experiment, name: str, known: Sequence[str]) -> Any:
         dots = f"{owner}." if owner else ""
         hints = fields.hints(value)
         if part not in hints:
-            there = "there are " + ", ".join(dots + known for known in hints)
-            raise ValueError(f"{name}: no such field; {_nearest(name, known) or there}.")
+            there = f"there are {', '.join(dots + known for known in hints)}."
+            raise ValueError(f"{name}: no such field; {_nearest(name, known) or there}")
         value, hint, owner = getattr(value, part), hints[part], dots + part
     if fields.is_config(value):
         example = next((field for field in known if field.startswith(f"{name}.")), name)
@@ -86,14 +90,14 @@ def _hint(experiment: Experiment, name: str, known: Sequence[str]) -> Any:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The words about the fields or groups nearest to a wrong name; none where none is near."""
+    """A question about the fields or groups nearest to a wrong name; none where none is near."""
     owner, _, wrong = name.rpartition(".")
     groups = {field.rpartition(".")[0] for field in known} - {""}
     # A field's name without its group, such as learning_rate, is found too; of two the group's own.
     ranked = sorted((*known, *groups), key=lambda field: field.rpartition(".")[0] == owner)
     dotted = {field.rpartition(".")[2]: field for field in ranked}
     near = difflib.get_close_matches(wrong, dotted, 2, cutoff=0.7)
-    return "did you mean " + " or ".join(dotted[leaf] for leaf in near) if near else ""
+    return f"did you mean {' or '.join(dotted[leaf] for leaf in near)}?" if near else ""
 
 
 def parse(text: str, hint: Any, where: str) -> Any:

@@ -96,6 +96,15 @@ def test_an_option_needs_not_be_called_one():
     assert embedding.task.options["margin"] == 0.5
 
 
+def test_an_option_of_a_data_set_that_is_a_string_stays_one():
+    """By the data set that is then taken; numbers stay numbers."""
+    folder = ["data.name=image_folder_masks", "data.group=2023", "data.split_seed=7"]
+    options = apply(quickstart.experiment(), folder).data.options
+    assert options["group"] == "2023" and options["split_seed"] == 7
+    digits = apply(triplet_digits.experiment(), ["data.options.held_out=3,7"])
+    assert digits.data.options["held_out"] == "3,7"
+
+
 def test_the_last_of_two_wins_and_a_model_stays_usable():
     got = apply(BASE, ["model.width=1", "steps=5", "model.width=2", "model.padding=VALID"])
     assert got.model == Net(width=2, padding="VALID")
@@ -108,10 +117,10 @@ def test_the_last_of_two_wins_and_a_model_stays_usable():
     [
         ("steps", "--set takes FIELD=VALUE, such as steps=500; got 'steps'"),
         ("=3", "--set takes FIELD=VALUE"),
-        ("step=3", "step: no such field; did you mean steps."),
-        ("model.widht=3", "model.widht: no such field; did you mean model.width."),
-        ("learning_rate=3", "did you mean optimizer.learning_rate."),
-        ("optimiser.name=sgd", "optimiser.name: no such field; did you mean optimizer."),
+        ("step=3", "step: no such field; did you mean steps?"),
+        ("model.widht=3", "model.widht: no such field; did you mean model.width?"),
+        ("learning_rate=3", "did you mean optimizer.learning_rate?"),
+        ("optimiser.name=sgd", "optimiser.name: no such field; did you mean optimizer.name?"),
         ("model.qqqq=3", "there are model.width, model.padding, model.rates, model.norm."),
         ("steps=abc", "steps: expected int, got 'abc'."),
         ("steps=1.5", "steps: expected int, got '1.5'."),
