@@ -1,5 +1,6 @@
 """An embedding, as pictures and beside what raw pixels score."""
 
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from zoo.train.embedded import Embedded, euclidean
 from zoo.train.run import Run
 
 PIXELS = 128  # Longest side of pictures whose raw pixels are compared.
+NUMBERS = 2**26  # Of all these pixels at most: 256 MiB, and scoring copies them in float64.
 # What is drawn: file, heading, and what it shows.
 FIGURES = (
     ("distances", "Distances", "How distances of same and of different pairs spread."),
@@ -55,11 +57,14 @@ def draw(
 def baseline(results: Embedded) -> str:
     """What raw pixels score, in words; none where the pictures differ in size.
 
-    Those of more than `PIXELS` a side are shrunk: pairs of photographs would take hours.
+    Those of more than `PIXELS` a side are shrunk: pairs of photographs would take hours. So are
+    very many, until all together have no more than `NUMBERS`.
     """
     sources = [results.source] if results.gallery is None else [results.source, results.gallery[1]]
     shape = results.source[0]["image"].shape
     size, images = figures.within(shape[:2], PIXELS), [[] for _ in sources]
+    while max(size) > 1 and sum(map(len, sources)) * math.prod((*size, *shape[2:])) > NUMBERS:
+        size = figures.within(size, max(size) // 2)
     for source, part in zip(sources, images, strict=True):
         for i in range(len(source)):
             if (pixels := source[i]["image"]).shape != shape:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.report import embedding_figures
-from experiments.report.embedding import baseline
+from experiments.report import embedding, embedding_figures
 from experiments.report.embedding_figures import RIGHT, WRONG
 from zoo.train.embedded import Embedded, euclidean
 
@@ -26,16 +25,24 @@ def test_the_hardest_pairs_and_the_nearest_neighbours(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [((8, 6), "Raw pixels: "), ((640, 320), "Raw pixels, 128x64 of them: ")]
+    ("size", "most", "words"),
+    [
+        ((8, 6), 2**26, "Raw pixels: "),
+        ((8, 6), 20 * 8 * 6 * 3, "Raw pixels: "),
+        ((640, 320), 2**26, "Raw pixels, 128x64 of them: "),
+        ((640, 320), 20 * 32 * 16 * 3, "Raw pixels, 32x16 of them: "),
+        ((8, 6), 1, "Raw pixels, 1x1 of them: "),
+    ],
 )
-def test_raw_pixels_of_large_pictures_are_shrunk(size, words):
+def test_raw_pixels_of_large_or_many_pictures_are_shrunk(size, most, words, monkeypatch):
     """Two classes that brightness tells apart: no error at any size."""
+    monkeypatch.setattr(embedding, "NUMBERS", most)
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 10)
     images = [rng.integers(0, 50, (*size, 3)) + 150 * label for label in labels]
     source = type("Source", (list,), {})({"image": x.astype(np.uint8)} for x in images)
     source.labels, source.drawers = labels, None
-    told = baseline(Embedded(np.eye(20), source, None, euclidean))
+    told = embedding.baseline(Embedded(np.eye(20), source, None, euclidean))
     assert words in told and "recall_at_1 1.0000, eer 0.0000" in told
     source[3] = {**source[3], "image": source[3]["image"][1:]}
-    assert baseline(Embedded(np.eye(20), source, None, euclidean)) == ""
+    assert embedding.baseline(Embedded(np.eye(20), source, None, euclidean)) == ""
