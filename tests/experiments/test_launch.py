@@ -154,7 +154,11 @@ BAD = {
         ["--set=data.batch_size=13"],
         "nearest that is divisible is 16",
     ),
-    "a missing start": (["--set=init_from=/no/where"], "/no/where"),
+    "a missing start": (
+        ["--set=init_from=/no/where"],
+        "init_from=/no/where (/no/where holds no checkpoints; train there first.); give a workdir, "
+        "an export or weights.",
+    ),
     "an empty start": (["--set=init_from="], "init_from must be a workdir or a file; got ''"),
     "a feature that is no picture": (["--set=data.image=name"], "an image must be uint8"),
     "an unknown gallery": (["triplet_digits", "--set=task.gallery=tset"], "has no split 'tset'"),

@@ -188,7 +188,8 @@ def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str
             raise ValueError(f"{type(model).__name__} {takes}; got init_from={source}.")
         found = found or {"params": model.pretrained(source, variables["params"])}
     else:
-        found, step = load_variables(source)
+        with explained(f"init_from={source}", "give a workdir, an export or weights", ValueError):
+            found, step = load_variables(source)
         where = pathlib.Path(source) / "checkpoints" / str(step)
     fresh, found = _flat(variables), _flat(found)
     kept = {name: x for name, x in found.items() if name in fresh}
