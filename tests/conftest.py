@@ -66,7 +66,7 @@ def variant(request):
 def shared_data() -> pathlib.Path:
     """The folder of real pictures: $ZOO_SHARED_DATA, or shared/data beside the checkout."""
     beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
-    path = pathlib.Path(os.environ.get("ZOO_SHARED_DATA", beside))
+    path = pathlib.Path(os.environ.get("ZOO_SHARED_DATA") or beside)
     if not path.is_dir():
         pytest.skip(f"no shared data: set ZOO_SHARED_DATA ({path} is missing)")
     return path
