@@ -275,8 +275,8 @@ for n, (one, all_) in enumerate(zip(alone, together, strict=True)):
 # - if the windows and the whole picture disagree, or the windows are not slower;
 # - if the classes are swapped;
 # - if the loss of a network has not fallen by a tenth at least;
-# - if patches, U-Net or FC-DenseNet finds no digit: its mean IoU is to be 0.05 above that of "all
-# ground" at least (FCN-8s may have learnt no more than how frequent ground is);
+# - if patches, U-Net or FC-DenseNet finds no digit: its mean IoU must be at least 0.05 above that
+# of "all ground" (FCN-8s may have learnt no more than how frequent ground is);
 # - if another network than U-Net is the best after these 60 steps;
 # - if the number of devices changes the numbers.
 #

@@ -26,6 +26,7 @@ import jax
 import numpy as np
 
 import experiments.datasets  # noqa: F401  Runs are of data sets found by name.
+from experiments import launch, plan
 from experiments.environment import record
 from experiments.oracle import oracle
 from experiments.report import comparison, facts, page
@@ -65,6 +66,8 @@ def measure(workdirs: Sequence[pathlib.Path], split: str | None, rounds: int) ->
     layout, rows, programs = Layout("jit"), [], []
     for workdir in workdirs:
         name, experiment, info = config.read_experiment(workdir)
+        if name in launch.names():
+            plan.check_evaluated(launch.load(name), experiment, workdir)
         experiment = dataclasses.replace(experiment, split=split or experiment.split)
         run = Run(config.as_trained(experiment, info), layout)
         blank, key = run.blank_inputs(), jax.random.key(0)

@@ -63,11 +63,13 @@ def parser() -> argparse.ArgumentParser:
         help="keep the training pictures on each device, which makes the batches (segmentation)",
     )  # fmt: skip
     p.add_argument(
-        "--dry-run", action="store_true", help="print what would happen; train and write nothing"
+        "--dry-run",
+        action="store_true",
+        help="print what would happen; train nothing, write no workdir",
     )
     p.add_argument(
         "--overfit", type=int, metavar="N",
-        help="check that N examples can be learnt by heart; writes nothing",
+        help="check that N examples can be learnt by heart; write no workdir",
     )  # fmt: skip
     p.add_argument(
         "--step", choices=("best", "latest"), help="the checkpoint to evaluate (default: best)"

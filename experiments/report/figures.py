@@ -68,7 +68,8 @@ def curves(
         if name == "loss" and 0 < 20 * least < most:
             axes.set_yscale("log")
             # Not the default, 10 to a power, which is written in the mathtext turned off above.
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            subs = (1, 2, 5) if most < 1e4 * least else (1,)  # More would overlap.
+            axes.yaxis.set_major_locator(LogLocator(subs=subs))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
         tidy(axes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support import equal, initialised, picture
-from zoo.infer.predict import predict_logits
+from zoo.infer.predict import logit_strips, predict_logits
 from zoo.models import FCN8s, FCN16s, FCN32s
 from zoo.ops import upsample_bilinear
 
@@ -234,13 +234,18 @@ def test_bfloat16_computes_and_keeps_float32_parameters():
     assert made["dot_general"] == [jnp.bfloat16] + 3 * [jnp.float32]
 
 
-@pytest.mark.parametrize(("kind", "pad"), [(FCN8s, 0), (FCN32s, 100)])
-def test_tiles_equal_the_whole_at_a_side_that_32_does_not_divide(kind, pad):
+def test_tiles_equal_the_whole_at_a_side_that_32_does_not_divide():
     """To its end: the last tile is padded as the model pads the picture."""
-    model, image = kind(2, width=1, pad=pad), picture(1061, 7, 1)
+    model, image = FCN8s(2, width=1), picture(1061, 7, 1)
     variables = jax.tree.map(lambda p: picture(*p.shape), initialised(model, image[None]))
     whole = predict_logits(model, variables, image, tile=None)
     equal(predict_logits(model, variables, image, tile=1024), whole)
+
+
+def test_with_the_zeros_of_the_release_no_picture_is_cut():
+    model, image = FCN32s(2, width=1, pad=100), picture(1061, 7, 1)
+    assert model.whole and not FCN32s(2, width=1).whole
+    assert len(list(logit_strips(model, initialised(model, image[None]), image, tile=512))) == 1
 
 
 def test_vmap_equals_a_batch():

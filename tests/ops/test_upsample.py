@@ -59,6 +59,7 @@ def test_bilinear_at_is_the_mean_of_four_weighed_by_nearness(variant):
         np.testing.assert_allclose(got[at], want, atol=1e-5)
     np.testing.assert_allclose(bilinear_at(image[..., 0], points), got[..., 0], atol=1e-6)
     assert float(bilinear_at(jnp.ones((1, 1)), jnp.array([0.5, 9.0]))) == 1
+    assert float(bilinear_at(jnp.arange(6.0).reshape(2, 3), jnp.array([jnp.inf, -jnp.inf]))) == 3
 
 
 GRID = [

@@ -19,6 +19,8 @@ def test_alphabets_of_twenty_are_run_and_smaller_ones_not():
     points = np.eye(40)[np.where(source.groups == 0, source.labels, 39)]
     assert Embedded(points, source, None, euclidean).scores()["one_shot_accuracy"] == 1
     np.testing.assert_array_equal(embedded.one_shot_rows(source), source.groups == 0)
+    source.drawers = source.labels % 2  # No character has two drawers.
+    assert "one_shot_accuracy" not in Embedded(points, source, None, euclidean).scores()
 
 
 def test_without_an_alphabet_of_twenty_the_other_scores_are_there():

@@ -104,10 +104,13 @@ def test_a_one_shot_headline_needs_groups_that_are_large_enough(monkeypatch):
     run = run_of()
     bound = task.bind(run.info)
     monkeypatch.setattr(run, "source", lambda split: few)
-    with pytest.raises(ValueError, match="'validation' cannot be scored: none .* has 20 classes"):
+    with pytest.raises(ValueError, match="'validation' .*: no group's drawers share 20 classes"):
         bound.check(run)
     few.groups = few.labels * 0
     bound.check(run)
+    few.drawers = few.labels % 2  # Each has drawn characters of their own.
+    with pytest.raises(ValueError, match="no group's drawers share"):
+        bound.check(run)
 
 
 def test_turned_pictures_are_trained_as_classes_of_their_own():

@@ -121,10 +121,10 @@ def open_source(
     """
     builder = open_builder(name, path=path, options=options)
     info = read_info(builder, image=image, label=label, num_classes=num_classes)
-    prepare(builder)
     if info.num_classes > 255 or info.ignore_label in range(info.num_classes):
         got = f"{info.num_classes} classes and void {info.ignore_label}"
-        raise ValueError(f"{name} has {got}: masks hold 255 classes at most, and void beside them.")
+        raise ValueError(f"{name} has {got}: masks hold 255, and void apart; merge some classes.")
+    prepare(builder)
     records, splits = read_split(builder, name, split), tuple(builder.info.splits)
     where = f"{name} {split}", places(builder, split)
     return Source(records, info, splits, *where, image, label, cache_mib, label_offset)

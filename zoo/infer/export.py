@@ -97,13 +97,12 @@ def _lowered(run: Trained, logits: bool) -> tuple[jax.export.Exported, str]:
     if (size := run.experiment.data.crop) is not None:
         tries.append(("{}, {}".format(*size), ()))
     call = jax.jit(functools.partial(_program, run, logits))
-    for sides, constraints in tries:
+    for sides, where in tries:
         takes = f"b, {sides}, {run.info.channels}"
-        shape = jax.export.symbolic_shape(takes, constraints=constraints)
+        image = jax.ShapeDtypeStruct(jax.export.symbolic_shape(takes, constraints=where), jnp.uint8)
         try:
-            image = jax.ShapeDtypeStruct(shape, jnp.uint8)
             program = jax.export.export(call, platforms=PLATFORMS)(image)
-            return program, ", ".join([takes, *constraints])
+            return program, ", ".join([takes, *where])
         except (ValueError, TypeError, FlaxError) as error:  # It says which shape is not known.
             refusal = str(error).partition("\n")[0]
     problem = f"{type(run.model).__name__} has no shape at a free size ({refusal})"

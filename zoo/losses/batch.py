@@ -117,8 +117,7 @@ def batch_hard_triplet(
 
 
 def _hardest(d, anchor, labels, valid):
-    """Of a row of distances [b]: farthest positive less nearest negative [], whether there are both
-    [], and the slope [b] of their difference by the distances."""
+    """Of distances [b]: farthest positive less nearest negative, 1 if both are there, slope [b]."""
     row = {"valid": valid, "anchors": anchor[None]}
     positive, negative = positive_mask(labels, **row)[0], negative_mask(labels, **row)[0]
     farthest = jnp.where(positive, d, -jnp.inf).max()

@@ -31,12 +31,10 @@ def multi_similarity(
 
     Args:
         embeddings: [b, d] float, taken as they are: the paper's have length 1, S is the cosine.
-        labels: [b] integer, any values of int32.
         alpha, beta: > 0, how sharply positives and negatives are weighed.
         base: the paper's lambda; its authors' code has 0.5.
         epsilon: >= 0; infinity keeps all pairs of an anchor that has both kinds.
-        valid: [b] bool; the other rows are padding and may hold anything. None: all.
-        anchors: [a] integer, the rows whose loss is wanted, against all of the batch. None: all.
+        labels, valid, anchors: as of `supervised_contrastive`.
 
     Returns:
         values: [a] float32, loss of each anchor.

@@ -18,7 +18,6 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from zoo.models import layers
-from zoo.models.layers import Conv, ConvBlock, check, he_normal, pad_up
 from zoo.models.weights import load_weights
 from zoo.ops.pool import max_pool_2x2
 
@@ -55,7 +54,7 @@ class FCN32s(nn.Module):
 
     @property
     def whole(self) -> bool:
-        """Whether tiles differ from the whole picture: the release's crop depends on its end."""
+        """Whether tiles differ from the picture, whose size decides where `pad`'s pools end."""
         return self.pad > 0
 
     @nn.compact
@@ -64,21 +63,21 @@ class FCN32s(nn.Module):
 
         Raises ValueError where a field or the image's rank, type or size is impossible.
         """
-        check(self, image, _FIELDS)
+        layers.check(self, image, _FIELDS)
         x, padding = image.astype(self.dtype), "VALID" if self.pad else "SAME"
         edge = (self.pad - 1,) * 2  # The first convolution has the last of the zeros.
-        x = jnp.pad(x, ((0, 0), edge, edge, (0, 0))) if self.pad else pad_up(x, self.stride)
+        x = jnp.pad(x, ((0, 0), edge, edge, (0, 0))) if self.pad else layers.pad_up(x, self.stride)
         pools, joined = [], {32: 0, 16: 1, 8: 2}[self.output_stride]
         for level, n in enumerate(_CONVOLUTIONS):
             features = n * (self.width * min(2**level, 8),)
-            x = ConvBlock(features, dtype=self.dtype, name=f"stage_{level + 1}")(x)
+            x = layers.ConvBlock(features, dtype=self.dtype, name=f"stage_{level + 1}")(x)
             # Beside `pad` a side may be odd: Caffe rounds up, and 0 is no maximum behind a ReLU.
-            x = max_pool_2x2(pad_up(x, 2))
+            x = max_pool_2x2(layers.pad_up(x, 2))
             pools.append(x)
         for name, side in (("fc6", 7), ("fc7", 1)):
-            options = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal, "name": name}
-            x = Conv(64 * self.width, (side, side), padding=padding, **options)(x)
-            x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.relu(x))
+            options = {"dtype": jnp.dtype(self.dtype), "kernel_init": layers.he_normal}
+            conv = layers.Conv(64 * self.width, (side, side), padding=padding, name=name, **options)
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.relu(conv(x)))
 
         def score(x: jax.Array, name: str) -> jax.Array:
             # float32, or bfloat16 would round the logits to 8 bits.

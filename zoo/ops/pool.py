@@ -37,7 +37,7 @@ def max_pool(x: jax.Array, window: int, stride: int, dilation: int) -> jax.Array
     """The largest of each square window, of every `dilation`-th pixel: PyTorch's `max_pool2d`.
 
     [b, h, w, c] -> [b, h', w', c], h' = (h - (window - 1) * dilation - 1) // stride + 1. Equal
-    maxima share the gradient, of more than two the last ones most. ValueError where none fits.
+    maxima share the gradient, two at a time: of three 1/4, 1/4, 1/2. ValueError where none fits.
     """
     reach = (window - 1) * dilation
     if x.ndim != 4 or min(window, stride, dilation) < 1 or any(n <= reach for n in x.shape[1:3]):

@@ -55,8 +55,8 @@ def bilinear_at(image: jax.Array, points: jax.Array) -> jax.Array:
         got = f"{image.shape} and {points.shape}"
         raise ValueError(f"bilinear_at takes [h, w] or [h, w, c] and points [..., 2]; got {got}.")
     image, points = (jnp.asarray(x, jnp.float32) for x in (image, points))
-    coordinates = jnp.moveaxis(points, -1, 0)
-    read = functools.partial(map_coordinates, coordinates=coordinates, order=1, mode="nearest")
+    at = jnp.moveaxis(jnp.clip(points, -1, np.array(image.shape[:2])), -1, 0)  # Infinite: nan.
+    read = functools.partial(map_coordinates, coordinates=at, order=1, mode="nearest")
     return read(image) if image.ndim == 2 else jax.vmap(read, -1, -1)(image)
 
 

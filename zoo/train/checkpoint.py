@@ -159,7 +159,7 @@ def load_variables(workdir: File, *, which: Literal["best", "latest"] = "best") 
         problem = f"{folder / str(step)} cannot be read ({_first_line(error)})"
         hint = "launch the run again: it goes on from the last checkpoint that can be read"
         if step != checkpoints.steps()[-1]:
-            hint = "the latest may serve: --step latest"
+            hint = "the latest may still be read: --step latest of evaluate and zoo"
         raise ValueError(f"{problem}; {hint}.") from error
     finally:
         checkpoints.close()

@@ -1,5 +1,6 @@
 """A split as points, a network's embeddings or the pixels themselves, and how they score."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -69,12 +70,14 @@ class Embedded:
 
 
 def one_shot_rows(source: LabelledSource) -> np.ndarray:
-    """[n] bool, the pictures of groups that are large enough for a one-shot run."""
-    if source.drawers is None:
-        return np.zeros(len(source), bool)
-    groups, place = np.unique(source.groups, return_inverse=True)
-    pairs = np.unique(np.stack([place, source.labels]), axis=1)
-    return (np.bincount(pairs[0], minlength=len(groups)) >= WAYS)[place]
+    """[n] bool, the pictures of groups of which any two drawers share characters for a run."""
+    rows = np.zeros(len(source), bool)
+    for group in () if source.drawers is None else np.unique(source.groups):
+        own = source.groups == group
+        drawers = [own & (source.drawers == drawer) for drawer in np.unique(source.drawers[own])]
+        pairs = itertools.combinations([set(source.labels[drawn]) for drawn in drawers], 2)
+        rows |= own & (min((len(a & b) for a, b in pairs), default=0) >= WAYS)
+    return rows
 
 
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:

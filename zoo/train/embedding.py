@@ -137,7 +137,7 @@ class BoundEmbedding(Task):
                 has = f"the gallery {gallery!r} has none of its classes"
                 raise ValueError(f"{problem}: {has}; set task.gallery=none, or another.")
             if self.headline == "one_shot_accuracy" and not one_shot_rows(source).any():
-                has = f"none of its groups has {WAYS} classes for task.headline={self.headline}"
+                has = f"no group's drawers share {WAYS} classes, for task.headline={self.headline}"
                 raise ValueError(f"{problem}: {has}; take a larger split, or recall_at_1.")
 
     def initial_loss(self) -> float | None:

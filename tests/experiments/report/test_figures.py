@@ -1,5 +1,6 @@
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import os
 
@@ -86,6 +87,13 @@ def test_a_loss_that_falls_far_has_plain_numbers_at_its_ticks(tmp_path, monkeypa
     ticks = axes.yaxis.get_ticklabels(which="both")
     words = [tick.get_text() for tick in ticks if tick.get_text()]
     assert {"0.1", "0.2", "0.5", "1"} <= set(words) and not any("$" in word for word in words)
+    far = [{"step": i, "split": "train", "loss": 3.0 * 0.5**i} for i in range(40)]
+    figures.curves(far, tmp_path / "a.png")
+    ticks = drawn[1].axes[0].yaxis.get_ticklabels()
+    drawn[1].canvas.draw()
+    boxes = [t.get_window_extent() for t in ticks if t.get_text() and t.get_visible()]
+    assert 4 <= len(boxes) <= 14
+    assert all(a.y1 <= b.y0 or b.y1 <= a.y0 for a, b in itertools.pairwise(boxes))
 
 
 @pytest.mark.slow
