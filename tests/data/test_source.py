@@ -182,7 +182,7 @@ def test_a_faulty_example_is_refused_by_name(pets, more, message):
         ({"label": "segmentation_maks"}, r"no feature 'segmentation_maks' \(nearest: segment"),
         ({"num_classes": None}, "does not tell its number of classes: give data.num_classes"),
         # In a mask of 8 bits they would wrap, and class 255 be void.
-        ({"num_classes": 256}, "pets_alike has 256 classes and void 255: masks hold 255 classes"),
+        ({"num_classes": 256}, "pets_alike has 256 classes and void 255: masks hold 255, and"),
         ({"options": {"sise": 3}}, "cannot be opened .*unexpected keyword argument 'sise'"),
         ({"name": "pets_alik"}, r"no data set 'pets_alik' \(nearest: pets_alike"),
         ({"name": "pets_alike/big"}, "pets_alike has no configuration 'big'; it has none"),

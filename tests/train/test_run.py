@@ -99,7 +99,8 @@ def test_what_cannot_be_scored_is_refused_before_the_training(task, data, messag
 def test_a_one_shot_headline_needs_groups_that_are_large_enough(monkeypatch):
     """Else the first evaluation would end the run, with all its steps unsaved."""
     task = dataclasses.replace(HARD, headline="one_shot_accuracy")
-    few = type("Few", (), {"labels": np.arange(40) // 2, "drawers": np.arange(40) % 2})()
+    few = type("Few", (list,), {})(range(40))
+    few.labels, few.drawers = np.arange(40) // 2, np.arange(40) % 2
     few.groups = few.labels // 19  # Of 19 characters and of one.
     run = run_of()
     bound = task.bind(run.info)
