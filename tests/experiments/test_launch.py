@@ -140,7 +140,10 @@ BAD = {
     "an unknown experiment": (["quikstart"], "did you mean quickstart?"),
     "an unknown field": (["--set=model.widht=4"], "width"),
     "a wrong type": (["--set=steps=many"], "'many'"),
-    "an unknown split": (["--set=split=tests"], "test"),
+    "an unknown split": (
+        ["--set=split=tests"],
+        "error: digit_scenes has no split 'tests' (nearest",
+    ),
     "a missing folder": (
         ["unet_camvid", "--set=data.batch_size=8", "--set=data.path=/no/where"],
         "/no/where",

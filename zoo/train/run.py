@@ -130,9 +130,9 @@ class Run:
             jax.eval_shape(loss, variables, self.train_items()[0])
         program = make_embed_step(model) if task.sums is None else make_eval_step(model, task)
         for split in dict.fromkeys((data.validation_split, self.experiment.split, *task.reads)):
-            problem, hint = f"Split {split!r} cannot be scored", "see data.size and data.score_at"
-            with explained(problem, hint, (ValueError, FlaxError)):
-                jax.eval_shape(program, variables, next(self.eval_batches(self.source(split))))
+            source, problem = self.source(split), f"Split {split!r} cannot be scored"
+            with explained(problem, "see data.size and data.score_at", (ValueError, FlaxError)):
+                jax.eval_shape(program, variables, next(self.eval_batches(source)))
 
     def _results(self, program: Callable, variables: Any, source: Sequence) -> Iterator[Any]:
         """What a program gives for each evaluation batch, on the host; the next is under way."""
