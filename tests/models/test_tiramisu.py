@@ -30,8 +30,12 @@ def test_paper_networks(network, count, layers):
 
 @pytest.mark.slow
 def test_starts_as_he_uniform():
-    init = jax.jit(Small(features=48, growth_rate=16, blocks=(1, 1)).init)
+    init = jax.jit(Small(features=48, growth_rate=16, blocks=(2, 1)).init)
     variables = init(jax.random.key(0), np.ones((1, 4, 4, 3), np.float32))
+    first, second = (
+        np.asarray(variables["params"]["down_0"][f"layer_{i}"]["kernel"]).ravel() for i in (0, 1)
+    )
+    assert abs(np.corrcoef(first, second[: first.size])[0, 1]) < 0.05
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
         if path[-1].key != "kernel":
             assert (leaf == (path[-1].key == "scale")).all()
@@ -40,6 +44,13 @@ def test_starts_as_he_uniform():
         name = jax.tree_util.keystr(path)
         assert 0.9 * limit < np.abs(leaf).max() <= limit, name
         np.testing.assert_allclose(leaf.std(), limit / np.sqrt(3), rtol=0.15, err_msg=name)
+
+
+def test_init_draws_a_blocks_kernels_at_once():
+    # A draw for each of 100 kernels took XLA most of the time of `init`.
+    model, image = Small(blocks=(5, 5, 5)), np.ones((1, 8, 8, 3), np.float32)
+    draws = str(jax.make_jaxpr(model.init)(jax.random.key(0), image)).count("random_bits")
+    assert 1 < draws <= 5 + 4 * 2 + 2  # Blocks, transitions of two levels, first and last.
 
 
 def test_dropout_is_drawn_anew_for_each_layer():

@@ -118,17 +118,25 @@ def _draw(key: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
     return bits.reshape(-1)[:size].reshape(shape) < np.uint16(min((1 - rate) * 2**16, 2**16 - 1))
 
 
+def _kernels(key: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+    """As `he_uniform`, by one draw: XLA compiles one for each of 100 layers in 8 s, not in 2."""
+    sizes = [math.prod(shape) for shape in shapes]
+    parts = jnp.split(jax.random.uniform(key, sum(sizes), minval=-1), np.cumsum(sizes)[:-1])
+    bounds = [math.sqrt(6 / math.prod(shape[:-1])) for shape in shapes]
+    return [bound * x.reshape(shape) for bound, x, shape in zip(bounds, parts, shapes, strict=True)]
+
+
 class Layer(nn.Module):
     """The float32 parameters of a layer, by the shape of its kernel."""
 
     shape: tuple[int, ...]
 
     @nn.compact
-    def __call__(self) -> dict[str, jax.Array]:
+    def __call__(self, kernel: jax.Array | None = None) -> dict[str, jax.Array]:
         c, out = self.shape[2:3], self.shape[3:]
         zeros, ones = nn.initializers.zeros, nn.initializers.ones
         leaves = {"scale": (ones, c), "shift": (zeros, c), "bias": (zeros, out)}
-        leaves["kernel"] = he_uniform, self.shape
+        leaves["kernel"] = he_uniform if kernel is None else lambda *_: kernel, self.shape
         return {name: self.param(name, *leaf, jnp.float32) for name, leaf in leaves.items()}
 
 
@@ -150,7 +158,11 @@ class DenseBlock(nn.Module):
         if skip is not None:
             maps = tuple(jnp.concatenate(pair, -1) for pair in zip(skip, maps, strict=True))
         before = maps[0].shape[-1] - c
-        layers = [Layer((3, 3, before + n, g), name=f"layer_{i}")() for i, n in enumerate(parts)]
+        shapes, kernels = [(3, 3, before + n, g) for n in parts], [None] * self.depth
+        if self.is_initializing():
+            kernels = _kernels(self.make_rng("params"), shapes)
+        pairs = enumerate(zip(shapes, kernels, strict=True))
+        layers = [Layer(shape, name=f"layer_{i}")(kernel) for i, (shape, kernel) in pairs]
         kept, rate = [None] * self.depth, mode.dropout_rate
         if rate:
             kept = _draw(self.make_rng("dropout"), rate, (*x.shape[:3], self.depth * g))
