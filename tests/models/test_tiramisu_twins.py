@@ -214,3 +214,30 @@ def test_vmap_and_shard_map_in_training():
         check_vma=False,
     )
     equal_trees(jax.jit(mapped)(image, weight), got)
+
+
+def test_shard_map_that_checks_what_varies():
+    """By default `shard_map` adds up cotangents itself; ours did again."""
+    model = Small(blocks=(1, 2), dropout_rate=0.0)
+    image, weight = picture(4, 5, 6, 1), picture(4, 5, 6, 3, seed=1)
+    variables = initialised(model, image)
+
+    def gradient(model, total, params, image, weight):
+        def loss(params):
+            inputs = {**variables, "params": params}, image
+            logits, _ = model.apply(*inputs, train=True, mutable=["batch_stats"])
+            return total((weight * logits**2).sum())
+
+        return jax.grad(loss)(params)
+
+    want = jax.jit(functools.partial(gradient, model, lambda x: x))
+    mesh = jax.make_mesh((4,), ("i",), (jax.sharding.AxisType.Auto,))
+    whole, shared = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("i")
+    got = jax.shard_map(
+        functools.partial(gradient, model.clone(axis_name="i"), lambda x: jax.lax.psum(x, "i")),
+        mesh=mesh,
+        in_specs=(whole, shared, shared),
+        out_specs=whole,
+    )
+    inputs = variables["params"], image, weight
+    equal_trees(jax.jit(got)(*inputs), want(*inputs))

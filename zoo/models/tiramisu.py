@@ -41,9 +41,6 @@ class Mode(NamedTuple):
     axis_name: str | None  # Statistics are shared over it.
     size: tuple[int, int]  # Rows and columns, the first ones, that lie on the image.
 
-    def across(self, x: jax.Array) -> jax.Array:
-        return x if self.axis_name is None else jax.lax.pmean(x, self.axis_name)
-
 
 def _measure(mode: Mode, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     x = x[:, : mode.size[0], : mode.size[1]]
@@ -89,16 +86,14 @@ def _grow(mode: Mode, maps: Maps, layers: list, kept: list, running: list) -> Ma
 
 def _grow_backward(mode: Mode, saved: tuple, ct: Maps) -> tuple:
     maps, layers, kept = saved
-    x, (b, h, w, end), g, gradients = maps[0], maps[0].shape, layers[0]["bias"].size, []
-    rows, columns = mode.size
+    x, end, g, gradients = maps[0], maps[0].shape[-1], layers[0]["bias"].size, []
     for p, keep in zip(reversed(layers), reversed(kept), strict=True):
         c = end - g
-        # All that reads the new maps is done: add the gradient of their statistics (`_measure`).
-        away = x[:, :rows, :columns, c:end].astype(jnp.float32) - maps[1][..., c:end]
-        due = mode.across(ct[1][..., c:end]) + 2 * away * mode.across(ct[2][..., c:end])
-        due = jnp.pad(due / (b * rows * columns), ((0, 0), (0, h - rows), (0, w - columns), (0, 0)))
+        # All that reads the new maps is done: add the gradient by their statistics.
+        measure = jax.vjp(functools.partial(_measure, mode), x[..., c:end])[1]
+        (due,) = measure(tuple(v[..., c:end] for v in ct[1:]))
         inputs = tuple(v[..., :c] for v in maps), p, keep
-        more, dp, _ = _layer_backward(mode, inputs, ct[0][..., c:end] + due.astype(x.dtype))
+        more, dp, _ = _layer_backward(mode, inputs, ct[0][..., c:end] + due)
         ct = tuple(v.at[..., :c].add(dv) for v, dv in zip(ct, more, strict=True))
         gradients.insert(0, dp)
         end = c
