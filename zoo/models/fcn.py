@@ -59,10 +59,7 @@ class FCN32s(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32.
-
-        Raises ValueError where a field or the image's rank, type or size is impossible.
-        """
+        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32; raises as `layers.check`."""
         layers.check(self, image, _FIELDS)
         x, padding = image.astype(self.dtype), "VALID" if self.pad else "SAME"
         edge = (self.pad - 1,) * 2  # The first convolution has the last of the zeros.

@@ -30,7 +30,7 @@ FIELDS: Fields = {
 
 
 def check(model: nn.Module, image: jax.Array, fields: Fields = MappingProxyType({})) -> None:
-    """ValueError where a field (see `fields`, then `FIELDS`) or the image is impossible."""
+    """ValueError: an impossible field (`fields`, then `FIELDS`), or image rank, type or size."""
     name = type(model).__name__
     for field, (good, wanted) in {**FIELDS, **fields}.items():
         if hasattr(model, field) and not good(getattr(model, field)):

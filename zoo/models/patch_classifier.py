@@ -39,7 +39,7 @@ class PatchClassifier(nn.Module):
     halo = property(lambda self: self.window // 2)  # Pixels on each side that a logit depends on.
 
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32; ValueError for others."""
+        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32; raises as `check`."""
         check(self, image, _FIELDS)
         return self._logits(self.mirrored(image), 1)
 

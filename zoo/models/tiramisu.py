@@ -205,10 +205,7 @@ class FCDenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32.
-
-        Raises ValueError where a field or the image's rank, type or size is impossible.
-        """
+        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32; raises as `check`."""
         check(self, image, _FIELDS)
         height, width = image.shape[1:3]
         measured, rate = train or self.whole, self.dropout_rate if train else 0

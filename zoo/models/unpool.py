@@ -50,10 +50,7 @@ class MaxUnpoolNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32.
-
-        Raises ValueError where a field or the image's rank, type or size is impossible.
-        """
+        """[b, h, w, c] float -> logits [b, h, w, num_classes] float32; raises as `check`."""
         check(self, image)
         height, width = image.shape[1:3]
         x = pad_up(image.astype(self.dtype), self.stride)
