@@ -69,13 +69,13 @@ class UNet(nn.Module):
         check(self, image, _FIELDS)
         if not 0 <= (deep := self.deep_supervision) < self.depth:
             raise ValueError(f"UNet.deep_supervision must be in 0..{self.depth - 1}; got {deep}.")
-        if self.padding == "VALID":
-            for side in image.shape[1:3]:
-                self._check_valid(side)
         height, width = image.shape[1:3]
         x = image.astype(self.dtype)
         if self.padding == "SAME":
             x = pad_up(x, self.stride)
+        else:
+            self._check_valid(height)
+            self._check_valid(width)
 
         def block(x: jax.Array, level: int, name: str) -> jax.Array:
             options = (self.padding, self.norm, self.dtype, self.axis_name)
@@ -91,7 +91,11 @@ class UNet(nn.Module):
         for level in range(self.depth):
             x = block(x, level, "encoder")
             skips.append(x)
-            x = self._down(x, level)
+            if self.down == "pool":
+                x = max_pool_2x2(x)
+            else:
+                how = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal}
+                x = nn.Conv(x.shape[-1], (2, 2), (2, 2), "VALID", name=f"down_{level}", **how)(x)
         x = block(x, self.depth, "encoder")
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         for level in reversed(range(self.depth)):
@@ -106,13 +110,6 @@ class UNet(nn.Module):
         logits = head(x, "head")
         coarse = (centre_crop(y, logits.shape[1:3]) for y in coarse)
         return (logits, *coarse) if train and deep else logits
-
-    def _down(self, x: jax.Array, level: int) -> jax.Array:
-        """[b, h, w, c] -> [b, h / 2, w / 2, c]."""
-        if self.down == "pool":
-            return max_pool_2x2(x)
-        how = {"dtype": jnp.dtype(self.dtype), "kernel_init": he_normal, "name": f"down_{level}"}
-        return nn.Conv(x.shape[-1], (2, 2), (2, 2), "VALID", **how)(x)
 
     def _check_valid(self, side: int) -> None:
         """Legal sides are 2**depth * n + 4 * (2**depth - 1), n the lowest block's input."""
