@@ -66,12 +66,9 @@ def resized(example: Mapping, preprocess: Preprocess) -> tuple[np.ndarray, np.nd
     return image * np.float32(255), resize_label(example["label"], preprocess.size)
 
 
-def iterate(batches: grain.MapDataset, start: int, threads: int, most: int = 1) -> Iterator[Batch]:
-    """Items `start`, `start + 1` ..., prepared ahead by threads that end with the iterator.
-
-    `most` of them are taken at once.
-    """
-    return _read_ahead(batches[start:], threads, 2 * threads * most)
+def iterate(batches: grain.MapDataset, start: int, threads: int) -> Iterator[Batch]:
+    """Items `start`, `start + 1` ..., prepared ahead by threads that end with the iterator."""
+    return _read_ahead(batches[start:], threads, 2 * threads)
 
 
 def eval_batches(source: Sequence, data: Data, preprocess: Preprocess, **where: int) -> Iterator:
