@@ -62,9 +62,7 @@ def tversky(
     such a class is missed by the others.
 
     Args:
-        logits: [b, h, w, k] float; computed in float32 whatever they are.
-        labels: [b, h, w] integer, 0..k-1 or `ignore_label`.
-        ignore_label: pixels of this label take no part; their logits may be anything, even nan.
+        logits, labels, ignore_label: as of `pixel_cross_entropy`.
         alpha: >= 0, weighs what is wrongly given to the class.
         beta: > 0, weighs what the class misses.
         smooth: >= 0, in pixels, is added to both parts of the index.

@@ -74,8 +74,7 @@ def train(
             config.write_experiment(workdir, name, experiment, run.info)
             for file, text in beside:
                 write_atomically(workdir / file, lambda out, text=text: out.write(text))
-        log = Log(workdir, steps=experiment.steps, start=start, headline=headline)
-        with log:
+        with Log(workdir, steps=experiment.steps, start=start, headline=headline) as log:
             for line in passed:
                 log.say(f"Warning: {line}; going on from the checkpoint before it.")
             if start:
