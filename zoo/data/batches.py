@@ -66,9 +66,11 @@ def resized(example: Mapping, preprocess: Preprocess) -> tuple[np.ndarray, np.nd
     return image * np.float32(255), resize_label(example["label"], preprocess.size)
 
 
-def iterate(batches: grain.MapDataset, start: int, threads: int) -> Iterator[Batch]:
+def iterate(items: grain.MapDataset, start: int, threads: int, ahead: int = 0) -> Iterator:
     """Items `start`, `start + 1` ..., prepared ahead by threads that end with the iterator."""
-    return _read_ahead(batches[start:], threads, 2 * threads)
+    most = max(2 * threads, ahead)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=most)
+    return iter(items[start:].to_iter_dataset(options))
 
 
 def eval_batches(source: Sequence, data: Data, preprocess: Preprocess, **where: int) -> Iterator:
@@ -105,8 +107,7 @@ def padded_batches(
     decodes all of them, and all yield equally many batches. Raises ValueError as `share`.
     """
     rows, _ = share(batch_size, process_index, process_count)
-    examples = grain.MapDataset.source(source).map(prepare)
-    examples = _read_ahead(examples, threads, max(batch_size, threads))
+    examples = iterate(grain.MapDataset.source(source).map(prepare), 0, threads, batch_size)
     void = source.info.ignore_label
     block = slice(process_index * rows, (process_index + 1) * rows)
     alike = runs(examples, batch_size, key=lambda e: [array.shape for array in e.values()])
@@ -163,8 +164,3 @@ def _filled(examples: Sequence[Mapping], rows: int, like: Mapping, ignore_label:
         rest = [void] * (rows - len(examples))
         batch[key] = np.stack([example[key] for example in examples] + rest)
     return batch
-
-
-def _read_ahead(dataset: grain.MapDataset, threads: int, ahead: int) -> Iterator:
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    return iter(dataset.to_iter_dataset(options))

@@ -24,7 +24,6 @@ from zoo.train.parallel import Layout, to_host
 from zoo.train.run import Run
 from zoo.train.state import TrainState
 
-Finish = Callable[..., None] | None  # What is called at the end, see `train`.
 AILING = 5  # Log lines in a row with a task's warning before it is shown: a start may look bad.
 
 
@@ -48,7 +47,7 @@ def train(
     *,
     beside: Iterable[tuple[str, bytes]] = (),
     watch: Callable[[int, TrainState], None] = lambda count, state: None,
-    finish: Finish = None,
+    finish: Callable[..., None] | None = None,
     make_run: Callable[[Experiment, Layout], Run] = Run,
 ) -> dict[str, Any]:
     """Trains, or goes on training, and scores the best checkpoint on `experiment.split`.
