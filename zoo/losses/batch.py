@@ -109,7 +109,7 @@ def batch_hard_triplet(
     """
     x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
     difference, counts = _each_anchor(_hardest, squared, x, anchors, (labels, valid))
-    difference = _times(difference, units) + margin
+    difference = functools.reduce(jnp.multiply, units, difference) + margin
     values = jax.nn.softplus(difference) if soft else jax.nn.relu(difference)
     # relu would turn the nan of a nan embedding to 0.
     values = jnp.where(jnp.isnan(difference), jnp.nan, values)
@@ -154,7 +154,7 @@ def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors
     start = start[place]
     runs = (order, start, place - start, positives, -(-positives.max(initial=0) // _SLOTS))
     values, weights = _each_anchor(of_anchor, squared, x, anchors, (labels, valid, runs, margin))
-    values = _times(values, units)
+    values = functools.reduce(jnp.multiply, units, values)
     # No triplet of nan is active, and a mean over none is 0: their number must tell.
     return values, jnp.where(jnp.isnan(values), jnp.nan, weights)
 
@@ -248,7 +248,8 @@ _each_anchor.defvjp(_forward, _backward)
 
 
 def _scaled(embeddings, labels, margin, squared, valid, anchors):
-    """Rows and the units of their distances, powers of two to be multiplied; what is given else."""
+    """Rows and the units of their distances, powers of two to be multiplied one after the other, as
+    their product may overflow; what is given else."""
     if not 0 <= margin < jnp.inf:
         raise ValueError(f"margin must be >= 0 and finite; got {margin}.")
     x, labels, valid, anchors = check_batch(embeddings, labels, valid, anchors)
@@ -258,8 +259,3 @@ def _scaled(embeddings, labels, margin, squared, valid, anchors):
     unit = jnp.ldexp(jnp.float32(1), jnp.maximum(jnp.frexp(largest)[1] - 1, -40))
     unit = jnp.where(jnp.isfinite(largest), unit, jnp.nan)
     return x / unit, (unit, unit) if squared else (unit,), labels, valid, anchors
-
-
-def _times(x: jax.Array, units: tuple[jax.Array, ...]) -> jax.Array:
-    # One after the other: their product may overflow though this does not.
-    return functools.reduce(jnp.multiply, units, x)
