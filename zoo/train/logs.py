@@ -65,8 +65,16 @@ class Log(contextlib.AbstractContextManager):
         """Keeps and shows the training's numbers at a step; `loss` is one of them."""
         self._keep(step, "train", values)
         now = time.monotonic()
-        self.first = self.first or (step, now)
-        line = self._words(step, values, now)
+        step0, then = self.first = self.first or (step, now)
+        parts = [f"step {step}/{self.steps}", f"loss {values['loss']:.4f}"]
+        if self.score is not None:
+            parts.append(f"{self.headline} {self.score:.4f}")
+        if "images_per_second" in values:
+            parts.append(f"{values['images_per_second']:.0f} images/s")
+        if step > step0:
+            left = (now - then) / (step - step0) * (self.steps - step)
+            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+        line = "  ".join(parts)
         self.bar.update(self.task, completed=step, description=line)
         if self.bar.disable and (now - self.printed >= PLAIN_SECONDS or step == self.steps):
             self.printed = now
@@ -88,18 +96,6 @@ class Log(contextlib.AbstractContextManager):
         for name, value in plain(values).items():
             if isinstance(value, int | float):
                 self.board.add_scalar(f"{split}/{name}", value, step)
-
-    def _words(self, step: int, values: Mapping[str, float], now: float) -> str:
-        parts = [f"step {step}/{self.steps}", f"loss {values['loss']:.4f}"]
-        if self.score is not None:
-            parts.append(f"{self.headline} {self.score:.4f}")
-        if "images_per_second" in values:
-            parts.append(f"{values['images_per_second']:.0f} images/s")
-        step0, then = self.first
-        if step > step0:
-            left = (now - then) / (step - step0) * (self.steps - step)
-            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
-        return "  ".join(parts)
 
 
 def _line(record: Mapping[str, Any]) -> str:
