@@ -33,16 +33,12 @@ class Embedded:
             drawn = [make_pairs(source.labels, rng)[:2] for _ in range(rounds)]
             i, j = np.concatenate(drawn, axis=1)
         self.points, self.source, self.gallery = points, source, gallery
+        self.searched = gallery or (points, source)  # What is searched in.
         self.pairs, self.same = (i, j), source.labels[i] == source.labels[j]
         # Some at a time: all pairs of pictures' pixels would fill the memory.
         some = max(1, _NUMBERS // points[0].size)
         parts = (slice(start, start + some) for start in range(0, len(i), some))
         self.distances = np.concatenate([distance(points[i[p]], points[j[p]]) for p in parts])
-
-    @property
-    def searched(self) -> Gallery:
-        """What is searched in: the gallery or, where there is none, the split itself."""
-        return self.gallery or (self.points, self.source)
 
     def search(self) -> dict[str, Any]:
         """The arguments of `neighbours` that tell what is searched in."""
