@@ -53,8 +53,7 @@ def train_batches(
     rows, mine = share(data.batch_size, **where)
     # Not `repeat(None)`: batches of one of those are too many for Grain to cut their start off.
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(2**62 // len(source))
-    examples = examples.random_map(prepare)
-    return examples[mine].batch(rows, batch_fn=stacked)
+    return examples.random_map(prepare)[mine].batch(rows, batch_fn=stacked)
 
 
 def resized(example: Mapping, preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray]:

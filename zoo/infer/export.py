@@ -68,8 +68,7 @@ def export(
     facts |= {**zoo.train.config.to_dict(experiment), "info": dataclasses.asdict(run.info)}
     facts["scores"] = {name: plain(score) for name, score in (run.validated() or {}).items()}
     if tensors:
-        variables = flatten_dict(jax.device_get(run.variables), sep="/")
-        content = safetensors.numpy.save(variables)
+        content = safetensors.numpy.save(flatten_dict(jax.device_get(run.variables), sep="/"))
     else:
         program, takes = _lowered(run, logits)
         content, (gives,) = bytes(program.serialize()), program.out_avals

@@ -95,8 +95,7 @@ def within_group_runs(
         common, i, j = np.intersect1d(labels[first], labels[second], return_indices=True)
         if len(two) < 2 or not 1 <= ways <= len(common):
             got = f"Drawers {two} of group {group} have {len(common)} characters in common"
-            needs = "a run needs two drawers and 1 <= ways <= that"
-            raise ValueError(f"{got}; {needs}, got {ways=}.")
+            raise ValueError(f"{got}; a run needs two drawers and 1 <= ways <= that, got {ways=}.")
         chosen = rng.permutation(len(common))[:ways]
         drawn.append((first[i[chosen]], second[j[chosen]]))
     accuracy, error = _scores(embeddings, labels, drawn)

@@ -91,8 +91,7 @@ class BatchNorm(nn.Module):
         shift = self.param("bias", nn.initializers.zeros, c, jnp.float32)
         x, (mean, var) = x.astype(jnp.float32), (v.value for v in averages)
         if self.train:
-            name = None if self.is_initializing() else self.axis_name
-            mean, var = mean_and_var(x, name)
+            mean, var = mean_and_var(x, None if self.is_initializing() else self.axis_name)
             for average, new in zip(averages, (mean, var), strict=True):
                 if not self.is_initializing():
                     average.value += 0.1 * (new - average.value)
