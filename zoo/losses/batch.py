@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_batch, negative_mask, positive_mask
+from zoo.losses.masks import check_batch, negative_mask, pair_masks
 from zoo.ops.distance import (
     in_tiles,
     row_distance,
@@ -118,8 +118,7 @@ def batch_hard_triplet(
 
 def _hardest(d, anchor, labels, valid):
     """Of distances [b]: farthest positive less nearest negative, 1 if both are there, slope [b]."""
-    row = {"valid": valid, "anchors": anchor[None]}
-    positive, negative = positive_mask(labels, **row)[0], negative_mask(labels, **row)[0]
+    positive, negative = (mask[0] for mask in pair_masks(labels, valid, anchor[None]))
     farthest = jnp.where(positive, d, -jnp.inf).max()
     nearest = jnp.where(negative, d, jnp.inf).min()
     counts = positive.any() & negative.any()  # Else the difference is infinite.

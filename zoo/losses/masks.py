@@ -19,20 +19,17 @@ def positive_mask(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = 
         valid: [b] bool; the other rows are padding, nobody's positive or negative. None: all.
         anchors: [a] integer, the rows wanted. None: all.
     """
-    same, both, anchors = _pairs(labels, valid, anchors)
-    return same & both & (anchors[:, None] != jnp.arange(len(labels)))
+    return pair_masks(labels, valid, anchors)[0]
 
 
 def negative_mask(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = None) -> jax.Array:
     """Which examples have another label than the anchor: [a, b] bool; as `positive_mask`."""
-    same, both, _ = _pairs(labels, valid, anchors)
-    return ~same & both
+    return pair_masks(labels, valid, anchors)[1]
 
 
 def triplet_mask(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = None) -> jax.Array:
     """Which (anchor, positive, negative) are triplets: [a, b, b] bool, so for small batches."""
-    options = {"valid": valid, "anchors": anchors}
-    positive, negative = positive_mask(labels, **options), negative_mask(labels, **options)
+    positive, negative = pair_masks(labels, valid, anchors)
     return positive[:, :, None] & negative[:, None, :]
 
 
@@ -41,9 +38,8 @@ def num_triplets(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = N
 
     A scalar, float32, as int32 would overflow from b = 2048 on; exact to 2^24, then to 1e-6.
     """
-    options = {"valid": valid, "anchors": anchors}
-    positives = positive_mask(labels, **options).sum(axis=1, dtype=jnp.float32)
-    return (positives * negative_mask(labels, **options).sum(axis=1)).sum()
+    positive, negative = pair_masks(labels, valid, anchors)
+    return (positive.sum(axis=1, dtype=jnp.float32) * negative.sum(axis=1)).sum()
 
 
 def check_labels(labels: jax.Array, valid: OrNone) -> tuple[jax.Array, jax.Array]:
@@ -82,11 +78,12 @@ def check_batch(embeddings, labels, valid: OrNone, anchors: OrNone = None) -> tu
     return jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0), labels, valid, anchors
 
 
-def _pairs(labels, valid, anchors) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Which pairs have one label and which are both valid, [a, b]; and the anchors [a]."""
+def pair_masks(labels, valid: OrNone, anchors: OrNone) -> tuple[jax.Array, jax.Array]:
+    """`positive_mask` and `negative_mask`."""
     labels, valid = check_labels(labels, valid)
     anchors = _rows(anchors, len(labels))
-    return labels[anchors][:, None] == labels, valid[anchors][:, None] & valid, anchors
+    same, both = labels[anchors][:, None] == labels, valid[anchors][:, None] & valid
+    return same & both & (anchors[:, None] != jnp.arange(len(labels))), ~same & both
 
 
 def _rows(anchors: OrNone, b: int) -> jax.Array:

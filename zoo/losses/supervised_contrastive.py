@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_batch, negative_mask, positive_mask
+from zoo.losses.masks import check_batch, pair_masks
 
 
 def supervised_contrastive(
@@ -52,5 +52,4 @@ def similarities(embeddings, labels, valid, anchors) -> tuple[jax.Array, ...]:
     """Dot products of anchors and batch, which are positives, which negatives [a, b]; valid [a]."""
     x, labels, valid, rows = check_batch(embeddings, labels, valid, anchors)
     s = jnp.matmul(x[rows], x.T, precision=jax.lax.Precision.HIGHEST)
-    which = {"valid": valid, "anchors": rows}
-    return s, positive_mask(labels, **which), negative_mask(labels, **which), valid[rows]
+    return s, *pair_masks(labels, valid, rows), valid[rows]
