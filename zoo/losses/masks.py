@@ -42,8 +42,8 @@ def num_triplets(labels: jax.Array, *, valid: OrNone = None, anchors: OrNone = N
     return (positive.sum(axis=1, dtype=jnp.float32) * negative.sum(axis=1)).sum()
 
 
-def check_labels(labels: jax.Array, valid: OrNone) -> tuple[jax.Array, jax.Array]:
-    """Labels as integers and valid as bool, both [b]; ValueError if they cannot be that."""
+def check_rows(labels: jax.Array, valid: OrNone, anchors: OrNone) -> tuple[jax.Array, ...]:
+    """Labels [b], integers, valid [b], bool, and anchors [a], None for all; else ValueError."""
     if labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels must be integers [b]; got {labels.dtype} {labels.shape}.")
     valid = check_valid(valid, labels.shape)
@@ -52,7 +52,13 @@ def check_labels(labels: jax.Array, valid: OrNone) -> tuple[jax.Array, jax.Array
         ends, limits = (found.min(), found.max()), np.iinfo(np.int32)
         if ends[0] < limits.min or ends[1] > limits.max:
             raise ValueError(f"labels must fit int32; got {ends[0]} to {ends[1]}: renumber them.")
-    return jnp.asarray(labels), valid
+    anchors = np.arange(len(labels)) if anchors is None else anchors
+    if anchors.ndim != 1 or not jnp.issubdtype(anchors.dtype, jnp.integer):
+        raise ValueError(f"anchors must be integers [a]; got {anchors.dtype} {anchors.shape}.")
+    rows, b = seen(anchors), len(labels)
+    if rows is not None and rows.size and (rows.min() < 0 or rows.max() >= b):
+        raise ValueError(f"anchors must be rows, 0..{b - 1}; got {rows.min()} to {rows.max()}.")
+    return jnp.asarray(labels), valid, jnp.asarray(anchors)
 
 
 def check_valid(valid: OrNone, shape: tuple[int, ...]) -> jax.Array:
@@ -73,25 +79,12 @@ def check_batch(embeddings, labels, valid: OrNone, anchors: OrNone = None) -> tu
     if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
         got = f"{embeddings.shape} and {labels.shape}"
         raise ValueError(f"embeddings [b, d] and labels [b], b > 0, are needed; got {got}.")
-    labels, valid = check_labels(labels, valid)
-    anchors = _rows(anchors, len(labels))
+    labels, valid, anchors = check_rows(labels, valid, anchors)
     return jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0), labels, valid, anchors
 
 
 def pair_masks(labels, valid: OrNone, anchors: OrNone) -> tuple[jax.Array, jax.Array]:
     """`positive_mask` and `negative_mask`."""
-    labels, valid = check_labels(labels, valid)
-    anchors = _rows(anchors, len(labels))
+    labels, valid, anchors = check_rows(labels, valid, anchors)
     same, both = labels[anchors][:, None] == labels, valid[anchors][:, None] & valid
     return same & both & (anchors[:, None] != jnp.arange(len(labels))), ~same & both
-
-
-def _rows(anchors: OrNone, b: int) -> jax.Array:
-    """Anchors [a], all of b for None; ValueError where they can be seen to be no rows."""
-    anchors = np.arange(b) if anchors is None else anchors
-    if anchors.ndim != 1 or not jnp.issubdtype(anchors.dtype, jnp.integer):
-        raise ValueError(f"anchors must be integers [a]; got {anchors.dtype} {anchors.shape}.")
-    rows = seen(anchors)
-    if rows is not None and rows.size and (rows.min() < 0 or rows.max() >= b):
-        raise ValueError(f"anchors must be rows, 0..{b - 1}; got {rows.min()} to {rows.max()}.")
-    return jnp.asarray(anchors)
