@@ -66,7 +66,7 @@ def resized(example: Mapping, preprocess: Preprocess) -> tuple[np.ndarray, np.nd
 
 
 def iterate(items: grain.MapDataset, start: int, threads: int, ahead: int = 0) -> Iterator:
-    """Items from `start` on; threads, which end with it, prepare `ahead` or two each before time."""
+    """Items from `start` on; threads that end with it prepare `ahead`, or two each, before time."""
     most = max(2 * threads, ahead)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=most)
     return iter(items[start:].to_iter_dataset(options))
