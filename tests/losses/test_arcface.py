@@ -262,7 +262,7 @@ def test_an_unknown_label_is_refused_or_nan(unknown):
         ({"margin": 28.6}, r"\[0, pi\) radians, see math.radians; got 28.6"),
         ({"margin": -0.1}, "got -0.1"),
         ({"margin": np.nan}, "got nan"),
-        ({"scale": 0.0}, "scale > 0; got 0.0"),
+        ({"scale": 0.0}, "scale must be > 0; got 0.0"),
         ({"labels": LABELS[:5]}, r"got \(9, 4\) and \(5,\)"),
         ({"labels": LABELS * 1.0}, "labels must be integers .*; got float64"),
         ({"labels": LABELS.astype(np.int64) + 2**32}, "labels must fit int32; got "),

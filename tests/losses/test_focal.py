@@ -191,7 +191,7 @@ def test_an_unknown_label_is_refused_or_nan(unknown):
         ),
         ({"logits": np.zeros((4, 5, K), np.float32)}, r"logits must be \[b, h, w, k\]"),
         ({"labels": np.zeros((2, 4, 5), np.float32)}, "labels must be integers; got float32"),
-        ({"gamma": -1.0}, "gamma >= 0; got -1.0"),
+        ({"gamma": -1.0}, "gamma must be >= 0; got -1.0"),
         ({"class_weights": (1.0, 2.0)}, r"\(4,\) as the logits have; got \(2,\)"),
     ],
 )

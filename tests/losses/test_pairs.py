@@ -146,7 +146,7 @@ def test_corners_of_contrastive():
         equal(value, want[0])
         equal(gradient, want[1])
     for margin in (-0.1, np.nan, np.inf):
-        with pytest.raises(ValueError, match="finite margin >= 0, a distance; got"):
+        with pytest.raises(ValueError, match="margin must be >= 0 and finite; got"):
             contrastive(*pair, SAME, margin=margin)
     poisoned = example()
     poisoned[0, 0, 0] = np.nan

@@ -272,9 +272,9 @@ def test_an_unknown_label_is_refused_or_nan(name, unknown):
         ),
         ({"logits": np.zeros((4, 5, K), np.float32)}, r"logits must be \[b, h, w, k\]"),
         ({"labels": np.zeros((3, 4, 5), np.float32)}, "labels must be integers; got float32"),
-        ({"alpha": -0.1}, "alpha must be >= 0, .*; got -0.1, 0.7 and 0.0"),
-        ({"beta": 0.0}, "beta > 0 .*; got 0.3, 0.0 and 0.0"),
-        ({"smooth": float("nan")}, "smooth >= 0; got 0.3, 0.7 and nan"),
+        ({"alpha": -0.1}, "alpha must be >= 0; got -0.1"),
+        ({"beta": 0.0}, "beta must be > 0; got 0.0"),
+        ({"smooth": float("nan")}, "smooth must be >= 0; got nan"),
     ],
 )
 def test_refuses(change, message):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from zoo.losses.masks import check_batch
 from zoo.ops.distance import safe_sqrt, unit_rows
-from zoo.ops.labels import check_ids
+from zoo.ops.labels import check_ids, check_number
 
 
 def arcface(
@@ -45,10 +45,9 @@ def arcface(
     if centres.shape != k + embeddings.shape[1:]:
         got = f"{embeddings.shape} and {centres.shape}"
         raise ValueError(f"arcface needs embeddings [b, d] and centres [k, d]; got {got}.")
-    if not 0 <= margin < math.pi:
-        raise ValueError(f"margin must be in [0, pi) radians, see math.radians; got {margin}.")
-    if not scale > 0:
-        raise ValueError(f"arcface needs a scale > 0; got {scale}.")
+    wanted = "in [0, pi) radians, see math.radians"
+    check_number("margin", margin, wanted, lambda m: 0 <= m < math.pi)
+    check_number("scale", scale, "> 0", lambda s: s > 0)
     x, labels, valid, _ = check_batch(embeddings, labels, valid)
     labels = jnp.where(valid, labels, 0)
     check_ids("labels", labels, *k)
@@ -61,8 +60,8 @@ def arcface(
     own = centres[jnp.where(unknown, 0, labels)]
     apart, along = (safe_sqrt(jnp.square(v).sum(-1)) for v in (x - own, x + own))
     cos, sin = (along - apart) * (along + apart) / 4, along * apart / 2
-    target = cos * math.cos(margin) - sin * math.sin(margin)
-    target = jnp.where(cos > -math.cos(margin), target, cos - margin * math.sin(margin))
+    target = cos * jnp.cos(margin) - sin * jnp.sin(margin)
+    target = jnp.where(cos > -jnp.cos(margin), target, cos - margin * jnp.sin(margin))
     hit = labels[:, None] == jnp.arange(*k)
     log_p = jax.nn.log_softmax(scale * jnp.where(hit, target[:, None], cosine))
     weights = jnp.where(unknown, jnp.nan, valid.astype(jnp.float32))

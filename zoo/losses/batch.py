@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_batch, negative_mask, pair_masks
+from zoo.losses.masks import check_batch, check_margin, negative_mask, pair_masks
 from zoo.ops.distance import (
     in_tiles,
     row_distance,
@@ -137,8 +137,8 @@ def _share(which, d, hardest):
 def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors):
     """Sum [a] and number [a] of the active triplets of each anchor."""
     x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
-    for unit in units:
-        margin = margin / unit
+    own = jax.lax.stop_gradient(margin)
+    scaled = functools.reduce(jnp.divide, units, own)
     # Sorted by label, with padding last, a class is a run, and an anchor's n-th positive is the
     # n-th of its run, without itself.
     rows = jnp.arange(len(labels))
@@ -152,8 +152,9 @@ def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors
     positives = jnp.where(padding, 0, size - 1)[place]
     start = start[place]
     runs = (order, start, place - start, positives, -(-positives.max(initial=0) // _SLOTS))
-    values, weights = _each_anchor(of_anchor, squared, x, anchors, (labels, valid, runs, margin))
-    values = functools.reduce(jnp.multiply, units, values)
+    values, weights = _each_anchor(of_anchor, squared, x, anchors, (labels, valid, runs, scaled))
+    # And the gradient by the margin: each active triplet has it once.
+    values = functools.reduce(jnp.multiply, units, values) + weights * (margin - own)
     # No triplet of nan is active, and a mean over none is 0: their number must tell.
     return values, jnp.where(jnp.isnan(values), jnp.nan, weights)
 
@@ -249,8 +250,7 @@ _each_anchor.defvjp(_forward, _backward)
 def _scaled(embeddings, labels, margin, squared, valid, anchors):
     """Rows and the units of their distances, powers of two to be multiplied one after the other, as
     their product may overflow; what is given else."""
-    if not 0 <= margin < jnp.inf:
-        raise ValueError(f"margin must be >= 0 and finite; got {margin}.")
+    check_margin(margin)
     x, labels, valid, anchors = check_batch(embeddings, labels, valid, anchors)
     # The squares of 1e-20 and 1e20 are no float32; powers of two change no digit. Not below 2^-40:
     # the margin is divided by the unit, twice, and the gradient multiplied.

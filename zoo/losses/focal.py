@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.pixel import Weights, known_pixels, per_class_weights
+from zoo.ops.labels import check_number
 
 
 def focal(
@@ -30,8 +31,7 @@ def focal(
 
     Other arguments, returns and raises: see `pixel_cross_entropy`.
     """
-    if not gamma >= 0:
-        raise ValueError(f"focal needs gamma >= 0; got {gamma}.")
+    check_number("gamma", gamma, ">= 0", lambda g: g >= 0)
     logits, hit, counts = known_pixels(logits, labels, ignore_label)
     per_class = per_class_weights(class_weights, logits.shape[-1])
     weights = counts * jnp.where(hit, per_class, 0.0).sum(axis=-1)

@@ -1,10 +1,12 @@
 """Who is a positive and who a negative of whom, within a batch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.ops.labels import seen
+from zoo.ops.labels import check_number, seen
 
 OrNone = jax.Array | None
 
@@ -59,6 +61,11 @@ def check_rows(labels: jax.Array, valid: OrNone, anchors: OrNone) -> tuple[jax.A
     if rows is not None and rows.size and (rows.min() < 0 or rows.max() >= b):
         raise ValueError(f"anchors must be rows, 0..{b - 1}; got {rows.min()} to {rows.max()}.")
     return jnp.asarray(labels), valid, jnp.asarray(anchors)
+
+
+def check_margin(margin: Any) -> None:
+    """ValueError for a margin below 0 or not finite."""
+    check_number("margin", margin, ">= 0 and finite", lambda m: 0 <= m < np.inf)
 
 
 def check_valid(valid: OrNone, shape: tuple[int, ...]) -> jax.Array:

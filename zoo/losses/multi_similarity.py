@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.supervised_contrastive import similarities
+from zoo.ops.labels import check_number
 
 
 def multi_similarity(
@@ -43,9 +44,9 @@ def multi_similarity(
     Raises:
         ValueError: shapes or types do not fit, or a number is out of its range.
     """
-    if not (alpha > 0 and beta > 0 and epsilon >= 0):
-        got = f"got {alpha}, {beta} and {epsilon}."
-        raise ValueError(f"multi_similarity needs alpha, beta > 0 and epsilon >= 0; {got}")
+    for name, number in {"alpha": alpha, "beta": beta}.items():
+        check_number(name, number, "> 0", lambda x: x > 0)
+    check_number("epsilon", epsilon, ">= 0", lambda x: x >= 0)
     s, positive, negative, valid = similarities(embeddings, labels, valid, anchors)
     farthest = jnp.where(positive, s, jnp.inf).min(axis=1, keepdims=True)
     nearest = jnp.where(negative, s, -jnp.inf).max(axis=1, keepdims=True)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_valid
+from zoo.losses.masks import check_margin, check_valid
 from zoo.ops.distance import safe_norm
 
 
@@ -62,8 +62,7 @@ def contrastive(
     """
     if x.ndim != 2 or x.shape != y.shape:
         raise ValueError(f"contrastive needs x and y of one [b, d]; got {x.shape} and {y.shape}.")
-    if not 0 <= margin < jnp.inf:
-        raise ValueError(f"contrastive needs a finite margin >= 0, a distance; got {margin}.")
+    check_margin(margin)
     same, valid = _flags(same, valid, x.shape[:1])
     # Masked before the square: padding may hold nan, which a later `where` leaves in the gradient.
     difference = jnp.where(valid[:, None], x.astype(jnp.float32) - y.astype(jnp.float32), 0)

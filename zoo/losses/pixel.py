@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.ops.labels import check_ids
+from zoo.ops.labels import check_ids, check_number, seen
 
 Weights = Sequence[float] | np.ndarray | jax.Array | None
 
@@ -43,15 +43,14 @@ def pixel_cross_entropy(
         values: [b, h, w] float32, already multiplied by the weights.
         weights: [b, h, w] float32, the weight of the label's class, 0 where ignored.
     """
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1); got {label_smoothing}.")
+    check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda s: 0 <= s < 1)
     logits, hit, counts = known_pixels(logits, labels, ignore_label)
     k = logits.shape[-1]
     per_class = per_class_weights(class_weights, k)
     weights = counts * jnp.where(hit, per_class, 0.0).sum(axis=-1)
     log_p = jax.nn.log_softmax(logits)
     values = weights * -jnp.where(hit, log_p, 0.0).sum(axis=-1)
-    if label_smoothing:
+    if seen(label_smoothing) != 0:
         uniform = counts * -(log_p * per_class).sum(axis=-1)
         values = (1.0 - label_smoothing) * values + label_smoothing / k * uniform
     return values, weights

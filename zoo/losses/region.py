@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.pixel import known_pixels
+from zoo.ops.labels import check_number
 
 
 def dice(
@@ -116,9 +117,9 @@ def overlap_loss(
     """
     if sums.ndim < 2 or sums.shape[-2] != 3:
         raise ValueError(f"overlap_loss needs sums [..., 3, k] of overlap_sums; got {sums.shape}.")
-    if not (alpha >= 0 and beta > 0 and smooth >= 0):
-        got = f"{alpha}, {beta} and {smooth}"
-        raise ValueError(f"alpha must be >= 0, beta > 0 and smooth >= 0; got {got}.")
+    check_number("beta", beta, "> 0", lambda x: x > 0)
+    for name, number in {"alpha": alpha, "smooth": smooth}.items():
+        check_number(name, number, ">= 0", lambda x: x >= 0)
     right, wrong, missed = jnp.moveaxis(sums.astype(jnp.float32), -2, 0)
     weights = jnp.sign(right + missed)  # The class's pixels; nan stays nan.
     lost = alpha * wrong + beta * missed

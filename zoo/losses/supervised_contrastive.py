@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.masks import check_batch, pair_masks
+from zoo.ops.labels import check_number
 
 
 def supervised_contrastive(
@@ -35,8 +36,7 @@ def supervised_contrastive(
     Raises:
         ValueError: shapes or types do not fit, or the temperature is not positive.
     """
-    if not temperature > 0:
-        raise ValueError(f"supervised_contrastive needs a temperature > 0; got {temperature}.")
+    check_number("temperature", temperature, "> 0", lambda t: t > 0)
     s, positive, negative, _ = similarities(embeddings, labels, valid, anchors)
     count = positive.sum(axis=1, dtype=jnp.float32)
     counts = count > 0

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from zoo.losses.masks import check_valid
+from zoo.losses.masks import check_margin, check_valid
 
 
 def triplet(
@@ -35,8 +35,7 @@ def triplet(
     if anchor.ndim != 2 or len({*shapes}) > 1:
         raise ValueError(f"triplet needs three embeddings of one [b, d]; got {shapes}.")
     valid = check_valid(valid, anchor.shape[:1])
-    if not 0 <= margin < jnp.inf:
-        raise ValueError(f"triplet needs a finite margin >= 0, a squared distance; got {margin}.")
+    check_margin(margin)
     # Masked before the squares: padding may hold nan, which a later `where` leaves in the gradient.
     anchor, *others = (x.astype(jnp.float32) for x in (anchor, positive, negative))
     near, far = (jnp.where(valid[:, None], anchor - x, 0) for x in others)

@@ -1,5 +1,6 @@
-"""Labels: class ids and void."""
+"""Labels, class ids and void, and numbers: what is wrong with them, where that can be seen."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,12 @@ def seen(x: Any) -> np.ndarray | None:
     """An array's values; None where it is traced and has none yet, or they lie on other hosts."""
     hidden = isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True)
     return None if hidden else np.asarray(x)  # Within `jit` jnp would trace what is known, too.
+
+
+def check_number(name: str, number: Any, wanted: str, good: Callable[[Any], bool]) -> None:
+    """Raises ValueError for a number that is not as wanted; a traced one passes."""
+    if (value := seen(number)) is not None and not good(value):
+        raise ValueError(f"{name} must be {wanted}; got {number}.")
 
 
 def check_ids(name: str, ids: Any, num_classes: int, ignore_label: int | None = None) -> None:
