@@ -86,10 +86,12 @@ def _check(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _curve(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, ...]:
     """Rising thresholds; how many same pairs, and how many different ones, each accepts."""
-    d, place = np.unique(distances, return_inverse=True)
+    from sklearn.metrics import roc_curve
+
+    far, tar, scores = roc_curve(same, -distances, drop_intermediate=False)
+    d = -scores[1:]  # The first accepts nothing.
     middle = d[:-1] / 2 + d[1:] / 2
     middle = np.where(middle < d[1:], middle, d[:-1])  # Between neighbouring floats is none.
     thresholds = np.concatenate([[np.nextafter(d[0], -np.inf)], middle, d[-1:]])
-    place += 1  # The first threshold accepts nothing.
-    counts = (np.bincount(place[kind], minlength=len(thresholds)) for kind in (same, ~same))
-    return thresholds, *map(np.cumsum, counts)
+    # Counts again, so that ties of accuracies and FARs are exact.
+    return thresholds, np.rint(tar * same.sum()), np.rint(far * np.sum(~same))
