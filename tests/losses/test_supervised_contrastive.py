@@ -194,7 +194,7 @@ def test_bfloat16_is_summed_in_float32():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": 0.0}, "temperature > 0; got 0.0"),
+        ({"temperature": 0.0}, "temperature must be > 0; got 0.0"),
         ({"temperature": np.nan}, "got nan"),
         ({"labels": LABELS[:5]}, r"got \(12, 4\) and \(5,\)"),
         ({"labels": LABELS * 1.0}, "labels must be integers .*; got float64"),

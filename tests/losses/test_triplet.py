@@ -126,7 +126,7 @@ def test_bfloat16_is_summed_in_float32():
         (lambda a, p, n: triplet(a[0], p[0], n[0], margin=1), r"three embeddings of one \[b, d\]"),
         (lambda a, p, n: triplet(a, p, n, margin=1, valid=np.ones(6, bool)), r"one a row, \(7,\)"),
         (lambda a, p, n: triplet(a, p, n, margin=1, valid=np.ones(7)), "valid must be bool"),
-        (lambda a, p, n: triplet(a, p, n, margin=-1), "margin >= 0, a squared distance; got -1"),
+        (lambda a, p, n: triplet(a, p, n, margin=-1), "margin must be >= 0 and finite; got -1"),
         (lambda a, p, n: triplet(a, p, n, margin=np.nan), "got nan"),
     ],
 )
