@@ -23,7 +23,7 @@ from experiments.folders.splits import grouped, split_pictures
 from experiments.folders.tables import written
 from zoo.data.images import read_image, write_atomically
 
-RULES = 5  # Counted up when these change, as what is kept was found by them.
+RULES = 6  # Counted up when these change, as what is kept was found by them.
 SAMPLE = 16  # Masks in which spacing is measured.
 
 
@@ -136,7 +136,7 @@ def _facts(
         moments[name] = np.stack([np.ones(256), levels, levels**2]) @ np.stack(counts, 1)
     meaning = understand(seen, table)
     for mask, one in seen.items():
-        if wrong := meaning.wrong([*one.pixels], one.coloured):
+        if wrong := meaning.wrong([*one.pixels], one.coloured, one.palette):
             raise ValueError(f"The mask {mask} {wrong}; {REMEDY}.")
     names = list(pairs)
     groups = grouped(names, [(i, j) for i, j, _ in near_pairs(marks)], options["group"])
@@ -174,9 +174,9 @@ def _spacing(meaning: Meaning, seen: Mapping, masks: Sequence[Path]) -> dict[str
     common = max(range(len(meaning.names)), key=lambda i: shares[i])
     found = []
     for mask in masks[:: math.ceil(len(masks) / SAMPLE)]:
-        values, coloured = read_values(mask)
+        values, *how = read_values(mask)
         which, places = np.unique(values, return_inverse=True)
-        ids = np.array(meaning.own(which.tolist(), coloured))[places].reshape(values.shape)
+        ids = np.array(meaning.own(which.tolist(), *how))[places].reshape(values.shape)
         found.append(spacing(np.where((ids == common) | (ids == 255), -1, ids)))
     sides, gaps = ([x for one in found for x in one[k]] for k in (0, 1))
     return {
@@ -188,7 +188,7 @@ def _spacing(meaning: Meaning, seen: Mapping, masks: Sequence[Path]) -> dict[str
 def _pixels(meaning: Meaning, seen: Iterable) -> Counter:
     pixels: Counter = Counter()
     for one in seen:
-        ids = meaning.own([*one.pixels], one.coloured)
+        ids = meaning.own([*one.pixels], one.coloured, one.palette)
         for i, n in zip(ids, one.pixels.values(), strict=True):
             pixels[i] += n
     return pixels

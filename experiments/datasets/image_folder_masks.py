@@ -71,7 +71,7 @@ class ImageFolderMasks(SegmentationBuilder):
 
     def _label(self, mask: Path) -> np.ndarray:
         """A mask's class ids, [h, w] uint8."""
-        values, coloured = meanings.read_values(mask)
+        values, *how = meanings.read_values(mask)
         found, places = np.unique(values, return_inverse=True)
-        ids = np.array(self.meaning.own(found.tolist(), coloured), np.uint8)
+        ids = np.array(self.meaning.own(found.tolist(), *how), np.uint8)
         return ids[places].reshape(values.shape)

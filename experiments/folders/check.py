@@ -149,11 +149,12 @@ def _values(meaning: Meaning, seen: Mapping[Path, Seen], splits: Mapping) -> lis
     """Stray values, empty masks, classes of one split or one picture, and rare ones."""
     faults, shown = [], defaultdict(dict)  # By class: pixels in the masks that show it.
     for mask, one in seen.items():
-        if wrong := meaning.wrong([*one.pixels], one.coloured):
+        how = one.coloured, one.palette
+        if wrong := meaning.wrong([*one.pixels], *how):
             faults.append(Fault("values", mask, wrong, REMEDY))
-        for i, n in zip(meaning.own([*one.pixels], one.coloured), one.pixels.values(), strict=True):
+        for i, n in zip(meaning.own([*one.pixels], *how), one.pixels.values(), strict=True):
             if i not in (-1, 255):
-                shown[i][mask] = n
+                shown[i][mask] = shown[i].get(mask, 0) + n
     if not shown:
         return faults
     total = {i: sum(masks.values()) for i, masks in shown.items()}

@@ -1,6 +1,7 @@
 """What the values of a folder's masks mean: ids, gapped ids, 0 and 255, a palette, or colours.
 
 A table of classes beside the data decides; without one, the values that fill areas are the classes.
+Where most masks are in colour, one with a palette is read by the colours that it shows.
 A value that hardly ever fills a square of 2x2 px is stray: an anti-aliased edge, or JPEG's noise.
 """
 
@@ -22,6 +23,7 @@ SELDOM = 0.01  # Share of all pixels up to which 255 may be void though it seldo
 REMEDY = "redraw them, or list what is meant in a classes.csv (name,id or name,r,g,b) in the folder"
 _VOID = re.compile(r"(?i)void|unlabell?ed|ignored?|don'?t ?care|unknown")
 _RGB = np.array([1 << 16, 1 << 8, 1], np.int32)
+Palette = Mapping[int, int]  # 0xRRGGBB of a mask's values, where its file has a palette.
 
 
 class Seen(NamedTuple):
@@ -31,7 +33,7 @@ class Seen(NamedTuple):
     pixels: Mapping[int, int]
     solid: Mapping[int, int]
     coloured: bool  # Values are 0xRRGGBB.
-    palette: Mapping[int, int]  # 0xRRGGBB of the values, where the file has a palette.
+    palette: Palette  # Of these values.
 
 
 class Meaning(NamedTuple):
@@ -44,43 +46,54 @@ class Meaning(NamedTuple):
     rule: str  # How it was decided, in words.
     why: str  # A value stands for none.
 
-    def own(self, values: Collection[int], coloured: bool) -> list[int]:
+    def own(self, values: Collection[int], coloured: bool, palette: Palette) -> list[int]:
         """The ids of one mask's values, -1 where they have none; grey may stand among colours."""
-        factor = 0x010101 if self.coloured and not coloured else 1
-        return [-1 if coloured > self.coloured else self.ids.get(v * factor, -1) for v in values]
+        shown = _shown(values, coloured, palette) if self.coloured else values
+        return [-1 if coloured > self.coloured else self.ids.get(v, -1) for v in shown]
 
-    def wrong(self, values: Collection[int], coloured: bool) -> str:
+    def wrong(self, values: Collection[int], coloured: bool, palette: Palette) -> str:
         """What is wrong with one mask's values, in words; empty where nothing is."""
-        ids = self.own(values, coloured)
-        bad = [written(v, coloured) for v, i in zip(values, ids, strict=True) if i < 0]
+        ids = self.own(values, coloured, palette)
+        shown = _shown(values, coloured, palette) if self.coloured else values
+        told = (written(v, coloured or self.coloured) for v in shown)
+        bad = [text for text, i in zip(told, ids, strict=True) if i < 0]
         some = ", ".join(bad[:8]) + ", ..." * (len(bad) > 8)
         why = "the other masks hold ids" if coloured > self.coloured else self.why
         return f"holds {len(bad)} stray value(s), {some}: {why}" if bad else ""
 
 
-def read_values(path: Path) -> tuple[np.ndarray, bool]:
-    """[h, w] int32 ids, or 0xRRGGBB of a mask in colour, and which; ValueError as `read_mask`."""
+def read_values(path: Path) -> tuple[np.ndarray, bool, Palette]:
+    """[h, w] int32 ids, or 0xRRGGBB of a mask in colour, and which; its palette, where it has one.
+
+    ValueError as `read_mask`.
+    """
     try:
-        return read_mask(path).astype(np.int32), False
+        values = read_mask(path).astype(np.int32)
+        with Image.open(path) as image:
+            rgb = np.reshape(image.getpalette("RGB") if image.mode == "P" else (), (-1, 3))
+        return values, False, dict(enumerate((rgb.astype(np.int32) @ _RGB).tolist()))
     except ValueError as error:
         if "has the mode" not in str(error):
             raise
     rgb = read_image(path, 3).astype(np.int32)
     coloured = bool((rgb != rgb[..., :1]).any())
-    return rgb @ _RGB if coloured else rgb[..., 0], coloured
+    return rgb @ _RGB if coloured else rgb[..., 0], coloured, {}
 
 
 def look(path: Path) -> Seen:
     """Counts the values of one mask; ValueError as `read_values`."""
-    values, coloured = read_values(path)
+    values, coloured, palette = read_values(path)
     corner = values[:-1, :-1]
     square = (corner == values[1:, 1:]) & (corner == values[1:, :-1]) & (corner == values[:-1, 1:])
     counts = [np.unique(v, return_counts=True) for v in (values, corner[square])]
     pixels, solid = (dict(zip(v.tolist(), n.tolist(), strict=True)) for v, n in counts)
-    with Image.open(path) as image:
-        rgb = np.reshape(image.getpalette("RGB") if image.mode == "P" else (), (-1, 3)).astype(int)
-    palette = {v: int(rgb[v] @ _RGB) for v in pixels if v < len(rgb)}
+    palette = {v: palette[v] for v in pixels if v in palette}
     return Seen(values.shape, pixels, solid, coloured, palette)
+
+
+def _shown(values: Collection[int], coloured: bool, palette: Palette) -> list[int]:
+    """0xRRGGBB of one mask's values, by its palette or as grey where they are not colours."""
+    return [v if coloured else palette.get(v, v * 0x010101) for v in values]
 
 
 def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
@@ -94,16 +107,17 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
     coloured = 2 * sum(votes) > len(votes)
     pixels, solid, palette = Counter(), Counter(), {}
     for path, one in seen.items():
-        factor = 0x010101 if coloured and not one.coloured else 1
         for total, counts in ((pixels, one.pixels), (solid, one.solid)):
-            total.update({v * factor: n for v, n in counts.items() if one.coloured <= coloured})
-        for v, rgb in one.palette.items():
+            shown = _shown(counts, one.coloured, one.palette) if coloured else counts
+            for v, n in zip(shown, counts.values(), strict=True):  # Two may be of one colour.
+                total[v] += n * (one.coloured <= coloured)
+        for v, rgb in {} if coloured else one.palette.items():
             if palette.setdefault(v, rgb) != rgb:
                 what = f"{path} shows {v} as #{rgb:06x}, another mask as #{palette[v]:06x}"
                 raise ValueError(f"{what}: palettes differ, so indices mean nothing; save as RGB.")
     if rows := read_table(table, coloured) if table else {}:
         why, rule = f"{table.name} does not list it", f"by {table.name}"
-        _check_palette(table, rows, {} if coloured else palette)
+        _check_palette(table, rows, palette)
         void = {v for v, (name, _) in rows.items() if _VOID.fullmatch(name)}
         void |= {255} - rows.keys() if not coloured else set()
         if pixels.keys() - rows.keys() and sum(v in pixels for v in rows.keys() - void) < 2:

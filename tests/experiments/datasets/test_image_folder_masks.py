@@ -85,6 +85,22 @@ def test_what_was_understood_is_json_with_all_that_a_reader_asks_for(tmp_path):
     assert (told["pictures"], told["channels"], told["masks"]) == (6, 3, "ids")
 
 
+def test_some_masks_with_a_palette_among_colours_are_read_as_if_all_were_in_colour(tmp_path):
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    for i in range(6):
+        fill(tmp_path, 1, first=i, values=(0, 1, 2))
+        drawn = Image.fromarray(colours[np.ones_like(mask(i)) if i == 3 else mask(i, (0, 1, 2))])
+        drawn = drawn.quantize(4) if i % 3 == 0 else drawn  # Its palette is in another order.
+        drawn.save(tmp_path / "masks" / f"p{i}.png")
+    sources = [opened(tmp_path, split) for split in ("train", "validation")]
+    assert sources[0].info.class_names == ("class #000000", "class #0000ff", "class #ff0000")
+    assert ImageFolderMasks(path=tmp_path).understood["spacing"]["object"] < 20
+    for example in (example for source in sources for example in source):
+        i = int(example["name"].removeprefix("images/p").removesuffix(".jpg"))
+        ids = np.ones_like(mask(i)) if i == 3 else mask(i, (0, 1, 2))
+        np.testing.assert_array_equal(example["label"], np.array([0, 2, 1])[ids])
+
+
 def test_void_beside_consecutive_ids_is_not_learnt(tmp_path):
     source = opened(fill(tmp_path, 6, values=(0, 1, 2, 255)))
     assert source.info.num_classes == 3

@@ -50,7 +50,7 @@ def test_ids_of_every_kind_become_0_to_k(values, ids, tmp_path):
     assert found.ids == ids and not found.coloured
     assert found.names == tuple(f"class {v}" for v in values if ids[v] != 255)
     assert ("void" in found.rule) == (255 in ids.values())
-    assert found.own([*values, 99], False) == [*ids.values(), -1]
+    assert found.own([*values, 99], False, {}) == [*ids.values(), -1]
 
 
 def test_values_of_all_masks_count(tmp_path):
@@ -77,7 +77,7 @@ def test_few_colours_are_classes(tmp_path):
     found = meaning(tmp_path / "a.png", tmp_path / "b.png")
     assert found.coloured and found.ids == {BLACK: 0, GREEN: 1, RED: 2}
     assert found.colours == (BLACK, GREEN, RED)
-    assert found.own([0], False) == [0]
+    assert found.own([0], False, {}) == [0]
 
 
 def test_grey_saved_as_colour_is_grey(tmp_path):
@@ -106,7 +106,7 @@ def test_soft_edges_are_stray_and_named(tmp_path):
     found = meaning(tmp_path / "a.png")
     assert found.ids == {0: 0, 255: 1}
     values = set(np.unique(np.asarray(square)).tolist()) - {0, 255}
-    wrong = found.wrong(sorted(values), False)
+    wrong = found.wrong(sorted(values), False, {})
     assert len(values) > 8 and f"holds {len(values)} stray value(s)" in wrong
     assert f"{min(values)}, " in wrong and "anti-aliased" in wrong
 
@@ -123,6 +123,21 @@ def test_jpeg_masks_are_refused_with_their_values(tmp_path):
     Image.fromarray(blocks([0, 255], 11).astype(np.uint8)).save(tmp_path / "a.jpg", quality=50)
     with pytest.raises(ValueError, match=r"a.jpg is a JPEG, .* \(it holds \d+, \d+"):
         look(tmp_path / "a.jpg")
+
+
+def test_a_palette_among_colours_is_read_by_the_colours_it_shows(tmp_path):
+    """Some programs save few colours with a palette, in an order of their own, twice at worst."""
+    for name in "abc":
+        rgb(tmp_path / f"{name}.png", [BLACK, RED, GREEN])
+    mask = Image.fromarray(blocks([0, 1, 2, 3]).astype(np.uint8))
+    mask.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 0, 200, 0, 0])
+    mask.save(tmp_path / "p.png")
+    seen = look(tmp_path / "p.png")
+    found = meaning(*(tmp_path / f"{name}.png" for name in "abcp"))
+    assert found.ids == {BLACK: 0, GREEN: 1, RED: 2} and found.colours == (BLACK, GREEN, RED)
+    assert found.own([0, 1, 2, 3], seen.coloured, seen.palette) == [2, 1, 0, 2]
+    wrong = found.wrong([0, 1], False, {0: RED, 1: 0x0000C8})
+    assert "holds 1 stray value(s), #0000c8: " in wrong
 
 
 def test_palettes_that_differ_are_refused(tmp_path):
@@ -160,7 +175,7 @@ def test_tables_of_colours_tell_names_and_order(name, tmp_path):
     assert found.names == ("ground", "house", "tree")
     assert found.ids == {BLACK: 0, RED: 1, GREEN: 2}
     assert (
-        found.wrong([RED, 0x0000C8], True)
+        found.wrong([RED, 0x0000C8], True, {})
         == f"holds 1 stray value(s), #0000c8: {name} does not list it"
     )
 
@@ -184,7 +199,7 @@ def test_tables_of_ids_tell_names_and_void(name, text, tmp_path):
     found = meaning(tmp_path / "a.png", table=find_table(tmp_path, []))
     assert found.names == ("ground", "traffic light")
     assert found.ids == {0: 0, 1: 1, 2: 255, 255: 255}
-    assert "7" in found.wrong([0, 7], False)
+    assert "7" in found.wrong([0, 7], False, {})
 
 
 def test_specks_do_not_make_a_foreground_of_255_void(tmp_path):
@@ -195,8 +210,8 @@ def test_specks_do_not_make_a_foreground_of_255_void(tmp_path):
         Image.fromarray(label.astype(np.uint8)).save(file)
     found = meaning(*masks)
     assert found.ids == {0: 0, 255: 1} and "void" not in found.rule
-    assert "holds 1 stray value(s), 1:" in found.wrong([0, 1, 255], False)
-    assert found.wrong([0, 255], False) == ""
+    assert "holds 1 stray value(s), 1:" in found.wrong([0, 1, 255], False, {})
+    assert found.wrong([0, 255], False, {}) == ""
 
 
 @pytest.mark.parametrize("ones", [1, 6, 11])
