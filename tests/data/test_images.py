@@ -225,6 +225,22 @@ def test_masks_of_few_bits_keep_their_ids(tmp_path, bits):
     np.testing.assert_array_equal(read_mask(grey_png(tmp_path / "a.png", ids, bits)), ids)
 
 
+@pytest.mark.parametrize("kind", ["P2", "P5"])
+def test_masks_keep_their_ids_whatever_maximum_their_file_names(tmp_path, kind):
+    path = tmp_path / "a.pgm"
+    for most in (*range(1, 256), 256, 300, 4095, 65534, 65535):
+        ids = np.arange(min(most, 255) + 1, dtype=np.uint8)
+        raw = ids.astype(">u2" if most > 255 else np.uint8).tobytes()
+        body = raw if kind == "P5" else " ".join(map(str, ids)).encode()
+        path.write_bytes(f"{kind} {len(ids)} 1 {most}\n".encode() + body)
+        np.testing.assert_array_equal(read_mask(path), ids[None], err_msg=str(most))
+    path.write_bytes(b"P2 2 1 300 7 256")
+    with pytest.raises(ValueError, match=r"a.pgm holds ids from 7 to 256"):
+        read_mask(path)
+    path.with_suffix(".pbm").write_bytes(b"P1 2 1 1 0")
+    np.testing.assert_array_equal(read_mask(path.with_suffix(".pbm")), [[0, 1]])
+
+
 def test_masks_that_hold_no_ids_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"rgb.png has the mode RGB.*convert its colours to ids"):
         read_mask(save(tmp_path / "rgb.png", RGB))

@@ -66,10 +66,12 @@ def read_mask(path: File) -> np.ndarray:
         some = ", ".join(map(str, np.unique(np.asarray(image.convert("L")))[:8]))
         problem = f"The mask {path} is a JPEG, whose compression changes ids (it holds {some}, ...)"
         raise ValueError(f"{problem}; use PNG.")
+    ids = np.asarray(image)
+    if image.format == "PPM" and isinstance(rawmode, tuple):  # Scaled from a maximum of its own.
+        ids = np.round(ids * (rawmode[1] / (255 if image.mode == "L" else 65535))).astype(int)
     if image.mode in ("L", "P", "1"):
-        return np.asarray(image).astype(np.uint8) // np.uint8(_GREY_SCALE.get(rawmode, 1))
+        return ids.astype(np.uint8) // np.uint8(_GREY_SCALE.get(rawmode, 1))
     if image.mode in _SIXTEEN_BIT:
-        ids = np.asarray(image)
         if ids.min() < 0 or ids.max() > 255:
             span = f"{ids.min()} to {ids.max()}, outside 0..255"
             raise ValueError(f"{path} holds ids from {span}; number the classes anew.")
