@@ -7,13 +7,13 @@ from typing import NamedTuple
 from experiments.folders.layouts import (
     SUFFIXES,
     Fault,
-    files_below,
     find_pairs,
     misnamed,
     natural,
     roles,
     split_of,
 )
+from zoo.data.images import files_below
 
 
 class ClassFolders(NamedTuple):

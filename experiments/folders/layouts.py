@@ -7,15 +7,15 @@ is of pictures where it holds their names; where no folder is one of masks, the 
 common.
 """
 
-import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from zoo.data.checks import explained
+from zoo.data.images import files_below
 
 Pair = tuple[Path, Path]  # The files of a picture and of its mask.
 Key = tuple[str, tuple[str, ...], str]  # Split, further folders and stem of one of them.
@@ -193,19 +193,6 @@ def natural(text: str) -> tuple[list, str]:
     """A key that sorts by the numbers within names: f9 before f10."""
     parts = re.split(r"(\d+)", text)  # Text and number in turn: like meets like.
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], text
-
-
-def files_below(root: Path) -> Iterator[Path]:
-    """All files at any depth, none twice; links to folders are followed, hidden ones left out."""
-    top, seen, tops = os.path.realpath(root), set(), [root]
-    for start in tops:  # It grows: what only links reach comes after all that lies here itself.
-        for folder, folders, names in os.walk(start):
-            place = os.path.realpath(folder)
-            folders[:] = [] if place in seen else sorted(n for n in folders if n[0] != ".")
-            yield from () if place in seen else (Path(folder, n) for n in names if n[0] != ".")
-            seen.add(place)
-            links = [Path(folder, n) for n in folders if os.path.islink(os.path.join(folder, n))]
-            tops += [link for link in links if not Path(top).is_relative_to(link.resolve())]
 
 
 def _placed(root: Path) -> dict[Path, tuple[str | None, str, tuple[str, ...]]]:

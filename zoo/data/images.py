@@ -9,7 +9,7 @@ import dataclasses
 import io
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -195,6 +195,19 @@ def is_written(path: File) -> bool:
         with Image.open(path) as image:
             return image.info.get("Software") == _WRITER
     return False
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """All files at any depth, none twice; links to folders are followed, hidden ones left out."""
+    top, seen, tops = os.path.realpath(root), set(), [root]
+    for start in tops:  # It grows: what only links reach comes after all that lies here itself.
+        for folder, folders, names in os.walk(start):
+            place = os.path.realpath(folder)
+            folders[:] = [] if place in seen else sorted(n for n in folders if n[0] != ".")
+            yield from () if place in seen else (Path(folder, n) for n in names if n[0] != ".")
+            seen.add(place)
+            links = [Path(folder, n) for n in folders if os.path.islink(os.path.join(folder, n))]
+            tops += [link for link in links if not Path(top).is_relative_to(link.resolve())]
 
 
 def write_atomically(path: File, write: Callable[[BinaryIO], Any]) -> None:

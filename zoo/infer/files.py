@@ -5,7 +5,15 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from zoo.data.images import File, is_written, overlay, read_image, write_ids, write_rgb
+from zoo.data.images import (
+    File,
+    files_below,
+    is_written,
+    overlay,
+    read_image,
+    write_ids,
+    write_rgb,
+)
 from zoo.infer.load import Trained
 from zoo.infer.predict import check_tiling, predict
 from zoo.train.segmentation import Segmentation
@@ -56,7 +64,7 @@ def pictures(paths: Sequence[File], *, deep: bool = False) -> list[pathlib.Path]
     for path in map(pathlib.Path, paths):
         inside = [path]
         if path.is_dir():
-            listed = sorted(path.rglob("*") if deep else path.iterdir())
+            listed = sorted(files_below(path) if deep else path.iterdir())
             shown = (p for p in listed if not any(n[0] == "." for n in p.relative_to(path).parts))
             inside = [p for p in shown if p.suffix.lower() in suffixes and p.is_file()]
         if not inside:

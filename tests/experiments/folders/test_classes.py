@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from experiments.folders.classes import class_folders
+from zoo.infer.files import pictures
 
 
 def write(root, *names):
@@ -69,6 +70,16 @@ def test_a_mask_may_be_a_class(tmp_path):
 def test_others_are_no_classes(names, tmp_path):
     write(tmp_path, *names)
     assert found(tmp_path) == ({}, [], "")
+
+
+def test_a_link_to_a_folder_is_a_class_of_training_and_of_a_gallery(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.png" for c in ("own/cat", "far/dog") for i in (1, 2)))
+    (tmp_path / "own" / "dog").symlink_to(tmp_path / "far" / "dog")
+    (tmp_path / "own" / "cat" / "loop").symlink_to(tmp_path / "own")
+    files, faults, _ = class_folders(tmp_path / "own")
+    assert list(files) == [("", "cat"), ("", "dog")] and faults == []
+    taken = [file for some in files.values() for file in some]
+    assert pictures([tmp_path / "own"], deep=True) == taken and len(taken) == 4
 
 
 def test_what_is_not_taken_is_told(tmp_path):
