@@ -103,6 +103,8 @@ def test_any_tfds_name_opens_with_its_own_feature_names_and_offset(pets):
         assert example["name"] == f"pet{i}"
         assert example["image"].dtype == example["label"].dtype == np.uint8
     assert len(pets("test")) == 2 and len(pets("train[:3]")) == 3
+    both = [example["name"] for example in pets("test + train[:3]")]
+    assert both == [example["name"] for s in ("test", "train[:3]") for example in pets(s)]
 
 
 def test_tensorflow_is_not_imported(tmp_path):
@@ -188,6 +190,7 @@ def test_a_faulty_example_is_refused_by_name(pets, more, message):
         ({"name": "pets_alike/big"}, "pets_alike has no configuration 'big'; it has none"),
         ({"name": "pets alike"}, "no data set 'pets alike'"),
         ({"split": "tran"}, r"no split 'tran' \(nearest: train\); it has train, test"),
+        ({"split": "train+tset"}, r"no split 'tset' \(nearest: test\); it has train, test"),
         ({"split": "train[:3x]"}, r"split 'train\[:3x\]' of pets_alike cannot be read"),
     ],
 )

@@ -46,12 +46,14 @@ def test_train_evaluate_and_resume(tmp_path, capsys):
     evaluate = [*command[:1], "evaluate", *command[1:], "--json"]
     assert launch.main([*evaluate, "--step", "latest", "--set=split=validation"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert scores["step"] == 4 and scores["split"] == "validation"
+    assert (scores["step"], scores["split"], scores["pictures"]) == (4, "validation", 9)
     assert 0 <= scores["mean_iou"] <= 1 and len(scores["iou"]) == 11
     assert launch.main([*command, "--set=steps=6"]) == 0
     capsys.readouterr()
     assert launch.main([*evaluate, "--step=latest", "--set=steps=6"]) == 0
     assert json.loads(capsys.readouterr().out)["step"] == 6
+    assert launch.main([*evaluate, "--set=steps=6", "--set=split=train+validation"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 16 + 9
 
 
 def test_dry_run_tells_and_writes_nothing(tmp_path, capsys):

@@ -132,7 +132,8 @@ def open_source(
 
 def read_split(builder, name: str, split: str, *, skip: Sequence[str] = ()) -> Sequence:
     """A prepared split's records, `skip` left encoded; ValueError for an unknown split or slice."""
-    check_known(f"{name} has no split", split.partition("[")[0], list(builder.info.splits))
+    for part in split.split("+"):
+        check_known(f"{name} has no split", part.partition("[")[0].strip(), [*builder.info.splits])
     decoders = {feature: tfds.decode.SkipDecoding() for feature in skip}
     try:
         return builder.as_data_source(split, decoders=decoders or None)

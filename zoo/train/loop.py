@@ -216,8 +216,9 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]
 def evaluate(experiment: Experiment, workdir: File, layout: Layout, *, which: str = "best") -> dict:
     """Scores the checkpoint of a workdir on `experiment.split`, as `train` does; writes nothing.
 
-    `which` is "best" by validation score, or "latest". Raises ValueError for no checkpoint, an
-    unknown split, a model of other shapes, or pixels of other classes.
+    How many `pictures` the split has is told, too. `which` is "best" by validation score, or
+    "latest". Raises ValueError for no checkpoint, an unknown split, a model of other shapes, or
+    pixels of other classes.
     """
     variables, step = checkpoint.load_variables(workdir, which=which)
     trained = config.read_experiment(workdir)[2]
@@ -229,7 +230,8 @@ def evaluate(experiment: Experiment, workdir: File, layout: Layout, *, which: st
     fresh = jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())
     checkpoint.check_fits(fresh, variables, workdir)
     scores = run.task.scores(run.task.results(run, layout.put(variables), experiment.split))
-    return {"step": step, "split": experiment.split, **scores}
+    count = len(run.source(experiment.split))
+    return {"step": step, "split": experiment.split, "pictures": count, **scores}
 
 
 @contextlib.contextmanager
