@@ -148,6 +148,7 @@ def segmentation(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     train = len(facts["splits"]["train"])
     classes = len(facts["classes"])
     settle("model.num_classes", classes, f"the masks hold {classes} classes")
+    _settle_channels(settle, facts["channels"])
     width, budget, devices = experiment.model.width, _memory(), jax.device_count()
 
     spacing = facts["spacing"]
@@ -218,8 +219,7 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
         split = (
             f"by a hash of names, {len(class_of)} pictures in {together} groups that stay together"
         )
-    why = f"pictures are {'grey' if looks['channels'] == 1 else 'in colour'}"
-    options["channels"] = settle("data.options.channels", looks["channels"], why)
+    options["channels"] = _settle_channels(settle, looks["channels"])
     builder = _open(experiment, **options)
 
     backend, devices, median = jax.default_backend(), jax.device_count(), looks["sizes"]["median"]
@@ -258,6 +258,12 @@ def embedding(experiment: Experiment, fixed: Callable[[str], bool]) -> Plan:
     told = f"{builder.path}: {_understood.described(facts)}; {facts['layout']}"
     named = f"{len(in_class)} classes of {min(in_class.values())} to {max(in_class.values())}"
     return Plan(settle.made, facts, [f"{told}; {named} pictures", f"split {split}: {counted}"])
+
+
+def _settle_channels(settle: Settings, channels: int) -> int:
+    """Those of the pictures, so that any other folder is read in as many."""
+    why = f"pictures are {'grey' if channels == 1 else 'in colour'}"
+    return settle("data.options.channels", channels, why)
 
 
 def _settle_steps(

@@ -132,6 +132,8 @@ def _facts(
         grey = grey and bool((pixels == pixels[..., :1]).all())
         marks.append(mark(pixels))
         sizes.append(pixels.shape[:2])
+        if options["channels"] == 1:
+            pixels = np.repeat(read_image(image, 1), 3, -1)
         counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
         moments[name] = np.stack([np.ones(256), levels, levels**2]) @ np.stack(counts, 1)
     meaning = understand(seen, table)
@@ -143,7 +145,7 @@ def _facts(
     shares = (options[o] for o in ("validation_share", "test_share", "split_seed"))
     splits, rule = split_pictures({n: pairs[n][0] for n in names}, groups, *shares)
     count, total, squares = sum(moments[n] for n in splits["train"])
-    channels = slice(0, 1) if grey else slice(0, 3)
+    channels = options["channels"] or (1 if grey else 3)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-4))  # Pictures of one colour have none.
     classes = _classes(meaning, seen.values())
@@ -153,9 +155,9 @@ def _facts(
         "pictures": len(pairs),
         **_sizes(sizes),
         "spacing": _spacing(meaning, seen, [pairs[n][2] for n in splits["train"]]),
-        "channels": 1 if grey else 3,
-        "mean": mean[channels].round(4).tolist(),
-        "std": std[channels].round(4).tolist(),
+        "channels": channels,
+        "mean": mean[:channels].round(4).tolist(),
+        "std": std[:channels].round(4).tolist(),
         "masks": "colours" if meaning.coloured else "ids",
         "rule": meaning.rule,
         "classes": classes,

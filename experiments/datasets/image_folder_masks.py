@@ -22,7 +22,7 @@ from zoo.data.images import read_image
 
 
 class ImageFolderMasks(SegmentationBuilder):
-    """See the module.
+    """See the module. Pictures in 3 or 1 `channels`; 0: in 1 where all are grey.
 
     What `group`, a regular expression, finds in a picture's path, or its parentheses hold of that,
     keeps pictures of one finding in one split ("patient[0-9]+", "(patient[0-9]+)_slice[0-9]+"). The
@@ -33,9 +33,14 @@ class ImageFolderMasks(SegmentationBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "give one with pictures and masks as data.path."
     CLASS_NAMES, COLOURS = (), ()  # These and the next are set where a folder is given.
     MEAN, STD = (0.5,) * 3, (0.25,) * 3
-    OPTIONS: Mapping = dict(group="", validation_share=0.2, test_share=0.0, split_seed=0)
+    OPTIONS: Mapping = dict(
+        channels=0, group="", validation_share=0.2, test_share=0.0, split_seed=0
+    )
 
     def set_up(self) -> None:
+        if self.channels not in (0, 1, 3):
+            takes = "channels=1 or 3, or 0 for those of the pictures"
+            raise ValueError(f"image_folder_masks takes {takes}, not {self.channels!r}.")
         try:
             re.compile(self.group)
         except (re.error, TypeError) as error:

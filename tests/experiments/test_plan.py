@@ -10,7 +10,8 @@ from PIL import Image
 
 from experiments import embed_folder, launch, plan, quickstart, segment_folder
 from zoo.data.info import Info
-from zoo.train import config
+from zoo.train import config, loop
+from zoo.train.parallel import Layout
 
 
 def picture(seed, size):
@@ -38,7 +39,7 @@ def made(module, folder, *given, workdir="/nowhere"):
 
 def test_a_u_net_is_planned_from_the_pictures(folder):
     experiment, files, lines = made(segment_folder, folder)
-    assert experiment.model.num_classes == 2
+    assert experiment.model.num_classes == 2 and experiment.data.options["channels"] == 3
     # 33 px halved twice leave 8, thrice 4. 33 and 40 in steps of 4. Of the field of two levels,
     # 47 px, 2x15 px are covered, but not of that of one, 19.
     assert experiment.model.depth == 2 and experiment.data.crop == (32, 40)
@@ -200,6 +201,31 @@ def test_an_evaluation_is_of_the_data_that_were_trained_on(folder, tmp_path, mon
         assert "run was trained on: " in error and "splits changed" in error
     assert launch.main([*evaluate, f"--set=data.path={tmp_path / 'before'}"]) == 0
     assert "scored: 1" in capsys.readouterr().out
+
+
+def test_a_run_is_scored_on_another_folder(folder, tmp_path, capsys):
+    """Of grey pictures though it was trained in colour, but of the same classes."""
+    other, workdir = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(folder, other)
+    for file in (other / "images").iterdir():
+        with Image.open(file) as image:
+            image.convert("L").save(file)
+    for file in (folder / "masks").iterdir():
+        with Image.open(file) as image:
+            label = np.array(image)
+        label[24:30, 5:15] = 100
+        Image.fromarray(label).save(file)
+    small = "model.width=2", "model.depth=1", "steps=1", "optimizer.warmup_steps=0"
+    loop.train("segment_folder", made(segment_folder, folder, *small)[0], workdir, Layout())
+    evaluate = ["segment_folder", "evaluate", "--workdir", str(workdir), f"--set=data.path={other}"]
+    capsys.readouterr()
+    assert launch.main(evaluate) == 2
+    error = capsys.readouterr().err
+    assert "trained on the classes class 0, class 100, class 255, and the data hold" in error
+    assert "list all classes in a classes.csv" in error
+    (other / "classes.csv").write_text("class 0,0\nclass 100,100\nclass 255,255\n")
+    assert launch.main([*evaluate, "--set=split=train+validation"]) == 0
+    assert "pictures: 10" in capsys.readouterr().out
 
 
 def classes(root, count, pictures=6):

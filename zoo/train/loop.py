@@ -222,11 +222,14 @@ def evaluate(experiment: Experiment, workdir: File, layout: Layout, *, which: st
     """
     variables, step = checkpoint.load_variables(workdir, which=which)
     trained = config.read_experiment(workdir)[2]
+    if hasattr(experiment.model, "num_classes"):  # Before Run, which would have another model.
+        data = experiment.task.open(experiment.data, experiment.data.train_split).info
+        theirs, ours = (", ".join(info.class_names) for info in (data, trained))
+        if theirs != ours:
+            problem = f"{workdir} was trained on the classes {ours}, and the data hold {theirs}"
+            hint = "list all classes in a classes.csv beside the data, or give another data.path"
+            raise ValueError(f"{problem}; {hint}.")
     run = Run(config.as_trained(experiment, trained), layout, trains=False)
-    theirs, ours = (", ".join(info.class_names) for info in (run.info, trained))
-    if hasattr(experiment.model, "num_classes") and theirs != ours:
-        problem = f"{workdir} was trained on the classes {ours}, and the data hold {theirs}"
-        raise ValueError(f"{problem}; give another data.path.")
     fresh = jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())
     checkpoint.check_fits(fresh, variables, workdir)
     scores = run.task.scores(run.task.results(run, layout.put(variables), experiment.split))

@@ -179,6 +179,19 @@ def test_grey_pictures_have_one_channel(tmp_path):
             image.convert("L").save(file)
     source = opened(tmp_path)
     assert source.info.channels == 1 == len(source.info.mean) and source[0]["image"].shape[-1] == 1
+    wide = opened(tmp_path, channels=3)
+    assert wide.info.mean == 3 * source.info.mean and wide.info.std == 3 * source.info.std
+    np.testing.assert_array_equal(wide[0]["image"], source[0]["image"].repeat(3, -1))
+
+
+def test_colour_is_read_as_grey_where_that_is_asked_for(tmp_path):
+    source = opened(fill(tmp_path, 6), channels=1)
+    pixels = np.concatenate([e["image"].ravel() for e in source]).astype(np.float64) / 255
+    np.testing.assert_allclose(source.info.mean, [pixels.mean()], atol=1e-4)
+    np.testing.assert_allclose(source.info.std, [pixels.std()], atol=1e-4)
+    assert names(tmp_path) == names(tmp_path, channels=1)
+    with pytest.raises(ValueError, match="takes channels=1 or 3, or 0 for .*, not 2"):
+        ImageFolderMasks(path=tmp_path, channels=2)
 
 
 def soft(root):
