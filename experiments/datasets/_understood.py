@@ -43,11 +43,12 @@ def understood(
     # A list may move a picture to another split and leave every file as it is.
     placed = {s: [i.relative_to(root).as_posix() for i, _ in some] for s, some in by_split.items()}
     source = [str(root.resolve()), layout, placed, sorted(options.items())]
-    return _kept(
+    facts = _kept(
         [*files, *filter(None, [table])],
         source,
         lambda: _facts(root, layout, by_split, table, options),
     )
+    return {"folder": str(root), **facts}  # As it is called here: by a link, or from elsewhere.
 
 
 def looked(files: Sequence[Path]) -> dict[str, Any]:
@@ -150,7 +151,6 @@ def _facts(
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-4))  # Pictures of one colour have none.
     classes = _classes(meaning, seen.values())
     return {
-        "folder": str(root),
         "layout": layout,
         "pictures": len(pairs),
         **_sizes(sizes),

@@ -1,6 +1,7 @@
 """A folder of one's own: what is understood of it, and what is read from it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,15 @@ def test_some_masks_with_a_palette_among_colours_are_read_as_if_all_were_in_colo
         i = int(example["name"].removeprefix("images/p").removesuffix(".jpg"))
         ids = np.ones_like(mask(i)) if i == 3 else mask(i, (0, 1, 2))
         np.testing.assert_array_equal(example["label"], np.array([0, 2, 1])[ids])
+
+
+def test_a_folder_is_told_as_it_is_called(tmp_path, monkeypatch):
+    fill(tmp_path / "own", 6)
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "own", "own", "./link"):
+        told = ImageFolderMasks(path=name).understood
+        assert told["folder"] == str(Path(name)) and told["pictures"] == 6
 
 
 def test_void_beside_consecutive_ids_is_not_learnt(tmp_path):
