@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from experiments.datasets._builders import LabelledBuilder, png
 from experiments.datasets._understood import RULES, looked
-from experiments.folders.classes import class_folders, has_masks
+from experiments.folders.classes import class_folders, signs_of_masks
 from experiments.folders.splits import SPLITS, grouped, split_classes, split_pictures
 from zoo.data.images import read_image
 
@@ -34,8 +34,9 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
             first, more = found.faults[0], f"python -m zoo check {self.path} names all faults"
             raise ValueError(f"{first.file} {first.what}: {first.remedy}; {more}.")
         if not found.files:
-            if has_masks(self.path):
+            if signs := signs_of_masks(self.path):
                 what = "holds pictures and masks, or one kind of them, and no folders of classes"
+                what += f" ({signs})"
                 hint = (
                     "masks are for segment_folder; data.path is the folder right above the classes"
                 )

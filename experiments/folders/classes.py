@@ -8,6 +8,7 @@ from experiments.folders.layouts import (
     SUFFIXES,
     Fault,
     find_pairs,
+    like_masks,
     misnamed,
     natural,
     roles,
@@ -27,7 +28,7 @@ class ClassFolders(NamedTuple):
 def class_folders(root: Path) -> ClassFolders:
     """Raises OSError for a folder that is missing or unreadable."""
     tops = [folder for folder in visible(root) if folder.is_dir()]
-    if not tops or has_masks(root):
+    if not tops or signs_of_masks(root):
         return ClassFolders({}, [], "")
     files, faults, splits = {}, [], {split_of(folder.name) for folder in tops}
     # ROOT/train/class and ROOT/val/class: the splits are given.
@@ -72,14 +73,25 @@ def class_folders(root: Path) -> ClassFolders:
     return ClassFolders(files, faults, f"left aside: {named}" if named else "")
 
 
-def has_masks(root: Path) -> bool:
-    """Whether a folder is one of pictures and masks, paired or meant to be, or of one of them."""
-    if (found := roles(root)) in ({"mask"}, {"image"}) or {"image", "mask"} <= found:
-        return True
+def signs_of_masks(root: Path) -> str:
+    """What tells that a folder is of pictures and masks, or of one of them; empty where it is none.
+
+    Names of files do so where as many pictures have a mask as have none: front_label.jpg may be one
+    more picture beside front.jpg.
+    """
+    found = roles(root)
+    if found.keys() in ({"mask"}, {"image"}) or {"image", "mask"} <= found.keys():
+        return " and ".join(f"{file} lies among {role}s" for role, file in found.items() if role)
+    if folders := like_masks(root):
+        return f"{folders[0]} has a mask's name and the files of a folder of images"
     try:
-        return bool(find_pairs(root)[1])
+        _, pairs, faults = find_pairs(root)
     except ValueError:
-        return False
+        return ""
+    every = [pair for some in pairs.values() for pair in some]
+    if "mask" not in found and len(every) < sum(fault.kind == "unmatched" for fault in faults):
+        return ""
+    return f"{every[0][1]} has the name of a mask of {every[0][0].name}"
 
 
 def visible(folder: Path) -> list[Path]:

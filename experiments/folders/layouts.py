@@ -68,6 +68,8 @@ def find_pairs(root: Path) -> tuple[str, dict[str, list[Pair]], list[Fault]]:
             "pictures" if masks else "masks",
             "put images/ and masks/ of one name each in it",
         )
+        if folders := like_masks(root):
+            hint = f"name the masks' masks/ (is it {_named(folders, root)}?), take others away"
         raise ValueError(f"{root} holds no {lacks} beside {len(placed)} other files; {hint}.")
     faults += misnamed(root, placed)
     partner, with_masks = _partners(images, masks), {split for split, *_ in masks}
@@ -176,9 +178,21 @@ def _unpadded(stem: str) -> str:
     return re.sub(r"0*(\d+)", r"\1", _bare(stem))
 
 
-def roles(root: Path) -> set[str | None]:
-    """What the folders of a folder's pictures are by their names: image, mask, None for others."""
-    return {role for role, *_ in _placed(root).values()}
+def roles(root: Path) -> dict[str | None, Path]:
+    """A picture of each role that folders have by their names: image, mask, None for others."""
+    return {role: file for file, (role, *_) in reversed(_placed(root).items())}
+
+
+def like_masks(root: Path) -> list[Path]:
+    """Folders like masks_box/, with the names of images/, where none is of masks by name."""
+    placed, found = _placed(root), defaultdict(list)
+    images = {file.stem for file, (role, *_) in placed.items() if role == "image"}
+    for file, (role, *_) in placed.items():
+        word = re.sub("[^a-z]", "", file.parent.name.lower())
+        if role is None and file.parent != root and _MAYBE.search(word):
+            found[file.parent].append(file.stem in images)
+    named = any(role == "mask" for role, *_ in placed.values())
+    return [] if named else [folder for folder, met in found.items() if 2 * sum(met) > len(met)]
 
 
 def split_of(folder: str) -> str:

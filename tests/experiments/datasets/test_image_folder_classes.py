@@ -147,8 +147,14 @@ def test_a_folder_of_masks_is_refused_for_what_it_is(tmp_path):
     for kind in ("images", "masks"):
         for i in range(3):
             photo(i, tmp_path / kind / f"{i}.png")
-    with pytest.raises(ValueError, match="holds pictures and masks.*segment_folder"):
+    with pytest.raises(ValueError, match="holds pictures and masks.*segment_folder") as told:
         opened(tmp_path)
+    for kind in ("images", "masks"):
+        assert f"{tmp_path / kind / '0.png'} lies among {kind}" in str(told.value)
+    for name in ("front", "front_label"):
+        photo(1, tmp_path / "own" / "shoe" / f"{name}.png")
+    with pytest.raises(ValueError, match=r"front_label.png has the name of a mask of front.png\)"):
+        opened(tmp_path / "own")
 
 
 def test_an_unreadable_picture_is_named_and_nothing_is_left(folder, tmp_path, monkeypatch):

@@ -45,6 +45,15 @@ def test_a_mask_may_be_a_class(tmp_path):
         assert set(found(tmp_path / other)[0]) == {("", "mask"), ("", other)}
 
 
+def test_a_picture_named_as_anothers_mask_is_one_of_its_class(tmp_path):
+    write(tmp_path, *(f"{c}/{name}.png" for c in "ab" for name in ("front", "back", "side")))
+    write(tmp_path, "b/front_label.png")
+    files, faults, _ = found(tmp_path)
+    assert [*map(len, files.values())] == [3, 4] and faults == []
+    write(tmp_path / "more", "images/1.png", "images/2.png", "masked/3.png", "masked/4.png")
+    assert len(found(tmp_path / "more")[0]) == 2  # Other names: no masks of these pictures.
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -61,6 +70,7 @@ def test_a_mask_may_be_a_class(tmp_path):
             )
         ),
         ("s1/image.png", "s1/mask.png", "s2/image.png", "s2/mask.png"),
+        [f"{f}/{i}.png" for f in ("images", "masks_box", "masks_disc") for i in (1, 2)],
         ("train/1.png", "train/2.png", "train_labels/1_L.png", "train_labels/2_L.png"),
         ("leftImg8bit/train/ulm/a_leftImg8bit.png", "gtFine/train/ulm/a_gtFine_labelIds.png"),
         ("a.png", "b.png"),

@@ -218,6 +218,10 @@ def test_lists_of_voc_choose_and_split(tmp_path):
         (("images/a.png", "b.png"), "holds no masks beside 2"),
         (("masks/a.png",), "holds no pictures beside 1"),
         (("images/a.png", "masks/b.png"), "holds no pair: .*a.png is a picture without a mask"),
+        (
+            ("images/a.png", "masks_box/a.png", "masks_disc/a.png"),
+            "holds no masks .* name the masks' masks/ .is it masks_box/, masks_disc/.., take",
+        ),
         (("raw/a.png", "depth/a.png", "masks/a.png"), "no pair: .*name .* of the pictures images/"),
     ],
 )
