@@ -12,7 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import zoo.losses
 from experiments import launch
+from zoo.data import Info
+from zoo.train.segmentation import Segmentation
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = (
@@ -184,18 +187,53 @@ def contract():
 
 
 def test_the_recipe_of_a_loss_is_a_loss(recipes):
-    huber, rng = recipes["huber"].huber, np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 6, 3)).astype(np.float32)
-    y[0] = x[0]
-    y[1] = x[1] + np.float32(0.1)
+    huber, rng = recipes["huber_pairs"].huber_pairs, np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 9, 3)).astype(np.float32)
+    y[:6] = x[:6] + np.linspace(0, 0.8, 6, dtype=np.float32)[:, None]
+    same, valid = np.arange(9) % 2 == 0, np.arange(9) != 8
+    x[8] = np.nan
     d = np.sqrt(np.square(x.astype(np.float64) - y).sum(1))
-    want = [v * v / 2 if v <= 1 else v - 0.5 for v in d]
-    values, weights = huber(x, y)
-    np.testing.assert_allclose(values, want, rtol=1e-5)
-    assert (weights == 1).all() and (d < 1).any() and (d > 1).any()
-    assert np.isfinite(jax.grad(lambda x: huber(x, y)[0].sum())(x)).all()
+    r = np.where(same, d, np.maximum(1.2 - d, 0))[:8]
+    want = [v * v / 2 if v <= 0.5 else 0.5 * (v - 0.25) for v in r]
+    take = {"margin": 1.2, "valid": valid}
+    values, weights = huber(x, y, same, **take)
+    np.testing.assert_allclose(values, [*want, 0], rtol=1e-5)
+    assert (weights == valid).all() and (0 < r).any() and (r <= 0.5).any() and (r > 0.5).any()
+    assert np.isfinite(jax.grad(lambda x: huber(x, y, same, **take)[0].sum())(x)).all()
     with pytest.raises(ValueError, match="one \\[b, d\\]"):
-        huber(x, jnp.zeros((5, 3)))
+        huber(x, jnp.zeros((5, 3)), same)
+
+
+def test_the_recipe_of_a_loss_is_found_by_its_name(recipes, monkeypatch, capsys):
+    monkeypatch.setattr(
+        zoo.losses, "huber_pairs", recipes["huber_pairs"].huber_pairs, raising=False
+    )
+    own = ["--set", "task.loss=huber_pairs", "--set", "task.options={'delta': 0.3}"]
+    assert launch.main(["contrastive_digits", "--dry-run", *own]) == 0
+    assert "huber_pairs" in capsys.readouterr().out
+
+
+def test_a_loss_of_pixels_is_found_by_its_name(monkeypatch):
+    def squared(logits, labels, *, ignore_label=255):
+        missed = 1 - jnp.take_along_axis(jax.nn.softmax(logits), labels[..., None], axis=-1)[..., 0]
+        return missed**2, jnp.ones_like(missed)
+
+    with pytest.raises(ValueError, match="'squared' is no loss of pixels"):
+        Segmentation(region="squared")
+    monkeypatch.setattr(zoo.losses, "squared", squared, raising=False)
+    info = Info("two", 2, ("a", "b"))
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(2, 3, 4, 2)), rng.integers(2, size=(2, 3, 4))
+    batch = {"label": labels, "weight": np.ones(2), "image": np.zeros((2, 3, 4, 1))}
+    plain, both = (
+        Segmentation(region=name, region_weight=0.5).bind(info).loss(jnp.asarray(logits), batch)
+        for name in ("none", "squared")
+    )
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    own = np.square(1 - np.take_along_axis(p, labels[..., None], -1)[..., 0]).mean((1, 2))
+    np.testing.assert_allclose(
+        both[0] - plain[0], np.broadcast_to(0.5 * own[:, None, None], (2, 3, 4)), atol=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -180,7 +180,10 @@ def test_bfloat16_is_summed_in_float32():
     ("call", "message"),
     [
         (lambda x, y, s: contrastive(x, y[:5], s), r"\(6, 4\) and \(5, 4\)"),
-        (lambda x, y, s: contrastive(x, y, s, margin=-0.5), r"margin must be >= 0 and finite; got -0.5"),
+        (
+            lambda x, y, s: contrastive(x, y, s, margin=-0.5),
+            r"margin must be >= 0 and finite; got -0.5",
+        ),
         (lambda x, y, s: contrastive(x, y, s, margin=np.nan), "got nan"),
         (lambda x, y, s: contrastive(x, y, s[:5]), r"one a pair, \(6,\); got \(5,\)"),
         (lambda x, y, s: contrastive(x, y, s, valid=s[:5]), r"one a row, \(6,\); got bool \(5,\)"),

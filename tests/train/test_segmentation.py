@@ -234,7 +234,10 @@ def test_a_model_of_other_classes_is_told_the_way_out():
         ({"class_weights": "median"}, "none, median_frequency, got 'median'"),
         ({"label_smoothing": 1.0}, r"in \[0, 1\); got 1.0"),
         ({"boundary_tolerance": 0.0}, "boundary_tolerance must be > 0; got 0.0"),
-        ({"region": "dise"}, "expected one of none, dice, .*'dise' .nearest: dice"),
+        (
+            {"region": "dise"},
+            "'dise' is no loss of pixels .nearest: dice.; take none, dice, .*tversky",
+        ),
         ({"region_weight": -1.0}, "region_weight must be at least 0; got -1.0"),
         ({"focal_gamma": 2.0, "label_smoothing": 0.1}, "label_smoothing is not for focal_gamma"),
     ],

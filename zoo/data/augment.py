@@ -134,8 +134,7 @@ def turned(array: np.ndarray, drawn: dict[str, np.ndarray]) -> np.ndarray:
 def places(drawn: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The row and the column, both [h', w'], at which a window's pixel lies in the turned picture.
 
-    Shifted, slanted and turned about the centre, then displaced. Plain arithmetic: of NumPy's
-    arrays, or of JAX's on a device.
+    Shifted, slanted and turned about the centre, then displaced; plain arithmetic for NumPy or JAX.
     """
     y, x = drawn["rows"][:, None], drawn["columns"][None]
     y, x = y + 0 * x, x + 0 * y

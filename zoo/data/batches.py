@@ -114,7 +114,7 @@ def padded_batches(
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[h, w] uint8 -> [*size], each pixel the nearest one's, by their centres as in Pillow."""
+    """[h, w] uint8 -> [*size], each pixel the nearest one's by their centres, of two the later."""
     # By integers: OpenCV's INTER_NEAREST takes the pixel half a step up and to the left, and which
     # one its INTER_NEAREST_EXACT takes depends on OpenCV's version and the processor.
     sides = zip(size, label.shape, strict=True)

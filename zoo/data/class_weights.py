@@ -1,7 +1,7 @@
 """Weights that let rare classes count: median-frequency balancing.
 
 Eigen & Fergus, "Predicting Depth, Surface Normals and Semantic Labels with a Common Multi-Scale
-Convolutional Architecture", ICCV 2015, Sec. 4.4; made known by SegNet. Void pixels do not count.
+Convolutional Architecture", ICCV 2015, Sec. 6.3.2; known by SegNet. Void pixels do not count.
 """
 
 from collections.abc import Sequence

@@ -47,9 +47,8 @@ def tuple_batches(
     """An endless data set whose item n is this process's share of the batch of step n.
 
     Row i of the training, i >= 0, holds the pictures at m `places` in the source, which must depend
-    on nothing but i. Each is augmented by itself, then resized. `where`, errors and b are those of
-    `train_batches`. Returns {"image": [b, m, h, w, c] float32, "label": [b, m] int32, "weight": [b]
-    float32, ones}.
+    on nothing but i. Each is augmented by itself, then resized. Returns {"image": [b, m, h, w, c]
+    float32, "label": [b, m] int32, "weight": [b] float32, ones}; the rest is as of `train_batches`.
     """
     outside = {"ignore_label": 0, "fill": tuple(255 * mean for mean in preprocess.mean)}
 

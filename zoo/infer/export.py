@@ -29,16 +29,11 @@ from zoo.infer.load import CONFIG, PARAMETERS, Trained
 from zoo.infer.predict import geometry
 from zoo.train.logs import plain
 
+Format = Literal["stablehlo", "safetensors"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export(
-    run: Trained,
-    out: File,
-    *,
-    format: Literal["stablehlo", "safetensors"] = "stablehlo",
-    logits: bool = False,
-) -> str:
+def export(run: Trained, out: File, *, format: Format = "stablehlo", logits: bool = False) -> str:
     """Writes a model, and a JSON of its architecture, classes, colours and preprocessing.
 
     "stablehlo" is a program for CPU, CUDA and TPU in `out`, explained by `out`.json: of pictures of
@@ -47,8 +42,7 @@ def export(
     `load` takes them. Returns what a program takes: "b, h, w, 3", all free, or less where only so
     its shapes are known: a least h and w, multiples ("32*h"), or the size it was trained at.
 
-    Raises ValueError where none is possible, and where a file is there that no export to the same
-    `out` wrote.
+    Raises ValueError where none is possible, or a file is there that no export to `out` wrote.
     """
     out = pathlib.Path(out)
     tensors, takes = format == "safetensors", ""

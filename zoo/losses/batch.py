@@ -17,14 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from zoo.losses.masks import check_batch, check_margin, negative_mask, pair_masks
-from zoo.ops.distance import (
-    in_tiles,
-    row_distance,
-    rows_at_once,
-    safe_sqrt,
-    weighted_differences,
-    zeros_like,
-)
+from zoo.ops import distance
+from zoo.ops.distance import rows_at_once, safe_sqrt
 
 # Positives compared in one pass over [a, b].
 _SLOTS = 4
@@ -188,7 +182,7 @@ def _active(d, anchor, labels, valid, runs, margin, semi_hard=False):
         loss = jnp.dot(loss, jnp.ones_like(loss), precision=jax.lax.Precision.HIGHEST)
         return value + loss, weight + pushed.sum(), slope
 
-    none = zeros_like(d)
+    none = distance.zeros_like(d)
     return jax.lax.fori_loop(0, steps, add, (none[0], none[0], none))
 
 
@@ -206,11 +200,11 @@ def _each_anchor(of_anchor, squared, x, anchors, context):
 
 
 def _forward(of_anchor, squared, x, anchors, context):
-    tiles, spread2 = in_tiles(x), jnp.square(x - x.mean(0)).sum(1).max(initial=0)
+    tiles, spread2 = distance.in_tiles(x), jnp.square(x - x.mean(0)).sum(1).max(initial=0)
     unused = -len(x) % (2 * _APART) + _APART
 
     def of_row(anchor):
-        d2 = row_distance(x[anchor], tiles, len(x))
+        d2 = distance.row_distance(x[anchor], tiles, len(x))
         d = d2 if squared else safe_sqrt(d2)
         value, weight, slope = of_anchor(d, anchor, *context)
         # As a factor of the anchor's difference from each row.
@@ -232,7 +226,7 @@ def _backward(of_anchor, squared, kept, cotangents):
 def _by_differences(a, x, pull, scale):
     """sum_j pull[i, j] (a_i - x_j) of each i, and sum_i pull[i, j] (x_j - a_i) of each j."""
     pull = scale[:, None] * pull[:, : len(x)]
-    return weighted_differences(a, x, pull.T), weighted_differences(x, a, pull)
+    return distance.weighted_differences(a, x, pull.T), distance.weighted_differences(x, a, pull)
 
 
 def _by_products(a, x, pull, scale):

@@ -55,6 +55,5 @@ def _jaccard_steps(errors: jax.Array, inside: jax.Array, outside: jax.Array) -> 
     # would keep few digits: a step is about 1 / n. Divisors are 0 only for an empty T.
     steps = jnp.where(outside, right, 0.0) / jnp.maximum(union - 1.0, 1.0)
     steps = jnp.where(inside, 1.0, steps) / jnp.maximum(union, 1.0)
-    # Back in the order of the pixels by a second sort: a gradient through the first's gather
-    # would be a scatter.
+    # Back in the order of the pixels by a second sort: the gradient of a gather is a scatter.
     return jnp.take_along_axis(steps, jnp.argsort(order, axis=-1), axis=-1)

@@ -80,8 +80,7 @@ def check_valid(valid: OrNone, shape: tuple[int, ...]) -> jax.Array:
 def check_batch(embeddings, labels, valid: OrNone, anchors: OrNone = None) -> tuple[jax.Array, ...]:
     """Embeddings [b, d] float32, labels, valid and anchors [a]; ValueError likewise, and at b = 0.
 
-    Rows that are not valid are zeros: padding may hold nan, which a later `where` would leave in
-    the gradient.
+    Rows not valid are zeros: padding may hold nan, which a later `where` leaves in the gradient.
     """
     if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
         got = f"{embeddings.shape} and {labels.shape}"

@@ -29,13 +29,13 @@ def pixel_cross_entropy(
     Szegedy et al., arXiv:1512.00567, Eq. 8, with the uniform prior.
 
     Raises ValueError where a shape, type or option is impossible, or a label is neither class nor
-    void. Under `jit` labels cannot be seen; the data pipeline has refused such, and one that still
-    comes makes its value and weight nan.
+    void. Under `jit` labels cannot be seen, and such a one makes its value and weight nan.
 
     Args:
         logits: [b, h, w, k] float; computed in float32 whatever they are.
         labels: [b, h, w] integer, 0..k-1 or `ignore_label`.
-        ignore_label: pixels of this label have value and weight 0; their logits may be nan.
+        ignore_label: pixels of this label have value and weight 0; their logits may be nan. Give -1
+            where 255 is a class.
         class_weights: [k], >= 0; None is ones.
         label_smoothing: in [0, 1).
 

@@ -1,11 +1,12 @@
 """Fully convolutional networks on VGG16: FCN-32s, and FCN-16s and FCN-8s with finer skips.
 
 Shelhamer, Long & Darrell, "Fully Convolutional Networks for Semantic Segmentation", TPAMI 2017,
-arXiv:1605.06211, and Long et al., CVPR 2015, arXiv:1411.4038. Crops, scales, scores that start at
-zero and names are of the authors' release (shelhamer/fcn.berkeleyvision.org). Departures:
+arXiv:1605.06211, and Long et al., CVPR 2015, arXiv:1411.4038. Crops, scales and scores that start
+at zero are of the authors' release (shelhamer/fcn.berkeleyvision.org). Departures:
 - Convolutions keep the size by zeros of their own, unless asked; `pad=100` is the release.
 - All up-sampling is learned from its bilinear start, across classes too, as in the authors'
-  "original experiments"; their release keeps it fixed, with "no significant difference".
+  "original experiments"; the papers fix the last, their release all, with "no significant
+  difference".
 """
 
 from collections.abc import Mapping

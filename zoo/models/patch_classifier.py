@@ -22,7 +22,7 @@ _FIELDS = {"kernels": FIELDS["blocks"], "pool": AT_LEAST_1, "window": AT_LEAST_1
 
 
 class PatchClassifier(nn.Module):
-    """Logits of every pixel, at any size; the image is mirrored, as in the authors' release.
+    """Logits of every pixel, at any size; the image is mirrored, as in the paper.
 
     n 3x3 convolutions at full resolution are `kernels=n * (3,), window=2 * n + 1, pool=1`.
     """

@@ -4,8 +4,9 @@ Ronneberger, Fischer & Brox, "U-Net: Convolutional Networks for Biomedical Image
 MICCAI 2015, arXiv:1505.04597. Departures:
 
 - `padding` is "SAME" unless asked; "VALID" is the paper's network, 572 px to 388.
-- One dropout, behind the lowest block. The paper says "at the end of the contracting path" and
-  gives no rate; 0.5 is that of the authors' Caffe release.
+- One dropout of 0.5, behind the lowest block. The paper says "at the end of the contracting path"
+  and no rate; the authors' Caffe release has 0.5 there and on the level above (and a ReLU behind
+  each up-convolution, which the paper has not).
 - Down by pooling as the paper, or by a 2x2 convolution of stride 2 (`down="conv"`).
 - Batch norm, between convolution and ReLU, and ICNR's start by choice; the paper has neither.
 - Deep supervision by choice: nnU-Net's, Nature Methods 2021, but logits grow, not labels shrink.

@@ -34,13 +34,15 @@ def load_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
             read = _archive if zipfile.is_zipfile(file) else _stream
             file.seek(0)
             found, storages = read(file)
+        if odd := [name for name, x in found.items() if not isinstance(x, tuple)]:
+            raise ValueError(f"its entry {odd[0]!r} is no tensor")
         # NumPy refuses what does not lie within the storage; but of 0 bytes it believes anything.
         if lost := [name for name, x in found.items() if 0 not in x[0] and not storages[x[2]]]:
             raise ValueError(f"the bytes of {lost[0]} are missing")
         return {k: np.ndarray(x[0], x[1], storages[x[2]], *x[3:]) for k, x in found.items()}
     except Exception as error:
         problem = f"{path} cannot be read as weights ({type(error).__name__}: {error})"
-        hint = "fetch it again, or write it by torch.save(model.state_dict(), FILE)"
+        hint = "fetch it again, or write tensors alone: torch.save(model.state_dict(), FILE)"
         raise ValueError(f"{problem}; nothing in it was run; {hint}.") from error
 
 

@@ -1,8 +1,7 @@
 """Checkpoints by Orbax: the whole state, the step, and a JSON: whose run, and the best so far.
 
-Saved asynchronously from a host copy, so that training goes on at once. Batches depend on
-(seed, step) alone, hence no iterator is saved. The latest two are kept, since a file may prove
-unreadable, and the best by score.
+Saved asynchronously from a host copy, so training goes on. Batches depend on (seed, step) alone:
+no iterator is saved. The latest two are kept, as a file may be unreadable, and the best by score.
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 import zoo.losses
 from zoo.data.batches import eval_batches, train_batches
-from zoo.data.checks import require
+from zoo.data.checks import nearest, require
 from zoo.data.class_weights import class_counts, median_frequency
 from zoo.data.config import Data
 from zoo.data.info import Info
@@ -22,6 +23,8 @@ from zoo.ops.crop import centre_crop
 from zoo.ops.resize import resize_logits
 from zoo.train import fields
 from zoo.train.task import Task
+
+_PIXELS = ["logits", "labels"]  # What losses of pixels take first.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Segmentation:
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0  # Above 0 it is `focal`, which smooths no labels.
     # Added, times `region_weight`: each image's loss, weighing what its pixels do.
-    region: Literal["none", "dice", "jaccard", "tversky", "lovasz_softmax"] = "none"
+    region: str = "none"  # Or a name of zoo.losses, such as "dice" or "lovasz_softmax".
     region_weight: float = 1.0
     # "median_frequency" is counted on the training split.
     class_weights: Literal["none", "median_frequency"] = "none"
@@ -49,6 +52,9 @@ class Segmentation:
         require(self, "task.", ("focal_gamma", "region_weight"), "at least 0", lambda v: v >= 0)
         if self.focal_gamma and self.label_smoothing:
             raise ValueError("task.label_smoothing is not for focal_gamma > 0: set one to 0.")
+        if self.region not in (known := ["none", *filter(_of_pixels, dir(zoo.losses))]):
+            problem = f"task.region {self.region!r} is no loss of pixels"
+            raise ValueError(f"{problem}{nearest(self.region, known)}; take {', '.join(known)}.")
         require(self, "task.", ("boundary_tolerance",), "> 0", lambda v: v is None or v > 0)
 
     def open(self, data: Data, split: str) -> Source:
@@ -62,6 +68,14 @@ class Segmentation:
         if self.class_weights == "median_frequency" and train is not None:
             weights = median_frequency(class_counts(train), power=self.class_weight_power)
         return BoundSegmentation(info, weights, self)
+
+
+def _of_pixels(name: str) -> bool:
+    """Whether a name of zoo.losses is a loss of pixels, or of regions: no sums, of one array."""
+    if not inspect.isfunction(loss := getattr(zoo.losses, name)):
+        return False
+    signature = inspect.signature(loss)
+    return [*signature.parameters][:2] == _PIXELS and signature.return_annotation is not jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
