@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from zoo.ops import conv_transpose, mean_and_var, scale_shift
 from zoo.ops.convolution import convolution
-from zoo.ops.normalize import mean_and_var, scale_shift
-from zoo.ops.upsample import conv_transpose
 
 # Normal of variance 2 / N, N inputs of one output; He et al., arXiv:1502.01852, Eq. 10.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.models.layers import AT_LEAST_1, FIELDS, BatchNorm, Conv, check, he_normal, pad_up
-from zoo.ops.distance import safe_sqrt, unit_rows
-from zoo.ops.orientations import oriented_gradients
-from zoo.ops.pool import max_pool_2x2
+from zoo.ops import max_pool_2x2, oriented_gradients, safe_sqrt
+from zoo.ops.distance import unit_rows
 
 _CROSS = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))  # Where a picture and its shifts begin.
 

@@ -22,9 +22,8 @@ import numpy as np
 from flax import linen as nn
 
 from zoo.models.layers import Conv, ConvTranspose, check, pad_up, running_averages
+from zoo.ops import max_pool_2x2, mean_and_var
 from zoo.ops.convolution import convolution
-from zoo.ops.normalize import mean_and_var
-from zoo.ops.pool import max_pool_2x2
 
 he_uniform = nn.initializers.he_uniform()
 _FIELDS = {"eval_statistics": (lambda s: s in ("running", "batch"), "one of running, batch")}

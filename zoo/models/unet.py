@@ -19,9 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from zoo.models.layers import Conv, ConvBlock, ConvTranspose, check, he_normal, pad_up
-from zoo.ops.crop import centre_crop
-from zoo.ops.pool import max_pool_2x2
-from zoo.ops.upsample import upsample_nearest
+from zoo.ops import centre_crop, max_pool_2x2, upsample_nearest
 
 _FIELDS = {
     "padding": (lambda name: name in ("SAME", "VALID"), "one of SAME, VALID"),

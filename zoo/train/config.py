@@ -10,10 +10,9 @@ from typing import Any, Literal
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
+from zoo.data import Data, Info
 from zoo.data.checks import explained, require
-from zoo.data.config import Data
 from zoo.data.images import File, write_atomically
-from zoo.data.info import Info
 from zoo.train import fields
 
 FILE = "experiment.json"

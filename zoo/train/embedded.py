@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.labelled import LabelledSource
-from zoo.data.pairs import make_pairs
+from zoo.data import LabelledSource, make_pairs
 from zoo.metrics import retrieval_scores, verification_scores, within_group_runs
 
 ALL_PAIRS = 500  # Pictures of a split up to which every pair is verified.

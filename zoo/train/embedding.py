@@ -16,13 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import zoo.losses
-from zoo.data.balanced import class_balanced_batches
+from zoo.data import Data, Info, LabelledSource, class_balanced_batches, make_pairs, open_labelled
 from zoo.data.checks import nearest, require
-from zoo.data.config import Data
-from zoo.data.info import Info
-from zoo.data.labelled import LabelledSource, open_labelled
 from zoo.data.mining import mine_triplets_offline
-from zoo.data.pairs import endless_rows, make_pairs
+from zoo.data.pairs import endless_rows
 from zoo.data.tuples import Turned, picture_batches, tuple_batches
 from zoo.train import fields
 from zoo.train.embedded import WAYS, Embedded, euclidean, one_shot_rows

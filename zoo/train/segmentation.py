@@ -11,16 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import zoo.losses
+from zoo.data import Data, Info, Source, open_source
 from zoo.data.batches import eval_batches, train_batches
 from zoo.data.checks import nearest, require
 from zoo.data.class_weights import class_counts, median_frequency
-from zoo.data.config import Data
-from zoo.data.info import Info
-from zoo.data.source import Source, open_source
 from zoo.losses import focal, pixel_cross_entropy
 from zoo.metrics import boundary_scores, confusion_matrix, membrane_scores, segmentation_scores
-from zoo.ops.crop import centre_crop
-from zoo.ops.resize import resize_logits
+from zoo.ops import centre_crop, resize_logits
 from zoo.train import fields
 from zoo.train.task import Task
 
