@@ -54,6 +54,19 @@ def test_the_latest_two_and_the_best_are_kept(saved):
     assert Checkpoints(saved, read_only=True).steps() == [2, 4, 5]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space"), ValueError("RESOURCE_EXHAUSTED: zarr")])
+def test_a_full_disk_is_told_with_the_way_out(tmp_path, monkeypatch, error):
+    """TensorStore's own errors are ValueErrors."""
+
+    def full(*_, **__):
+        raise error
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    with pytest.raises(ValueError, match="checkpoints cannot be written .*make room for them"):
+        checkpoints.save(state_at(1), {"best": None, "stale": 0})
+
+
 def test_a_workdir_without_checkpoints_restores_nothing(tmp_path):
     assert Checkpoints(tmp_path).restore(state_at(0)) is None
 

@@ -5,13 +5,15 @@ import pathlib
 import struct
 import subprocess
 import sys
+import time
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from zoo.train import logs
 from zoo.train.logs import Log
@@ -77,6 +79,27 @@ def test_tensorboard_gets_scalars(tmp_path):
     assert values["validation/mean_iou"][1].simple_value == 0.25
 
 
+def test_tensorboard_forgets_what_a_killed_run_showed(tmp_path):
+    with open_log(tmp_path, start=3):
+        pass
+    (start,) = (e for e in events(tmp_path) if e.HasField("session_log"))
+    assert start.step == 4 and start.session_log.status == SessionLog.START
+
+
+def test_a_full_disk_ends_tensorboard_alone(tmp_path, monkeypatch, capsys):
+    """SummaryWriter's thread dies of it, and training waited for the thread for ever."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with open_log(tmp_path, steps=50) as log:
+        monkeypatch.setattr(EventsWriter, "write_event", full)
+        for step in range(1, 51):
+            log.train(step, {"loss": 1.0})
+    assert len(records(tmp_path)) == 50
+    assert capsys.readouterr().out.count("no more is written for TensorBoard ([Errno 28]") == 1
+
+
 def test_a_resume_drops_a_half_line_and_what_lies_after_its_step(tmp_path):
     with open_log(tmp_path) as log:
         for step in (2, 4, 6):
@@ -108,7 +131,9 @@ def test_a_damaged_line_is_named(tmp_path, line):
 
 def test_lines_are_plain_and_few_without_a_terminal(tmp_path, capsys, monkeypatch):
     clock = iter(range(0, 1000, 4))  # Four seconds a log: every third one is shown.
-    monkeypatch.setattr(logs, "time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(
+        logs, "time", types.SimpleNamespace(monotonic=lambda: float(next(clock)), time=time.time)
+    )
     with open_log(tmp_path, steps=100) as log:
         for step in range(10, 101, 10):
             log.train(step, {"loss": 0.5, "images_per_second": 211.7})

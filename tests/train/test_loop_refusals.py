@@ -48,7 +48,7 @@ def test_bad_input_leaves_the_workdir_untouched(tmp_path):
     [
         ("batch_hard_triplet", {"margin": -1.0}, "margin must be >= 0 and finite; got -1.0"),
         ("batch_hard_triplet", {"margin": "a"}, "The loss cannot be computed .*mend .*task"),
-        ("supervised_contrastive", {"temperature": 0.0}, "temperature > 0; got 0.0"),
+        ("supervised_contrastive", {"temperature": 0.0}, "temperature must be > 0; got 0.0"),
     ],
 )
 def test_a_loss_that_takes_no_such_option_is_met_before_the_workdir(tmp_path, loss, options, words):
@@ -93,6 +93,16 @@ def test_evaluate_sees_pictures_as_training_did_and_refuses_other_classes(tmp_pa
         ValueError, match=r"trained on the classes .*three, two.*another data\.path"
     ):
         loop.evaluate(small, tmp_path, Layout())
+
+
+def test_fewer_steps_than_were_trained_are_refused(tmp_path):
+    """Or the longer run's score would stand for the shorter one's."""
+    small = experiment(model=UNet(num_classes=11, width=2, depth=1), steps=2)
+    loop.train("small", small, tmp_path, Layout())
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match="was trained to step 2 already, and steps=1 .*steps=2 or"):
+        loop.train("small", dataclasses.replace(small, steps=1), tmp_path, Layout())
+    assert content(tmp_path) == before
 
 
 def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path, monkeypatch):

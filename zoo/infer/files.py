@@ -5,15 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from zoo.data.images import (
-    File,
-    files_below,
-    is_written,
-    overlay,
-    read_image,
-    write_ids,
-    write_rgb,
-)
+from zoo.data import images
+from zoo.data.images import File, overlay, read_image
 from zoo.infer.load import Trained
 from zoo.infer.predict import check_tiling, predict
 from zoo.train.segmentation import Segmentation
@@ -48,8 +41,8 @@ def predict_files(
     def write(path: pathlib.Path, ids_path: pathlib.Path, overlay_path: pathlib.Path):
         image = read_image(path, run.info.channels)
         ids = predict(run.model, run.variables, image, **options)
-        write_ids(ids_path, ids, *meaning)
-        write_rgb(overlay_path, overlay(image, ids, *meaning))
+        images.write_ids(ids_path, ids, *meaning)
+        images.write_rgb(overlay_path, overlay(image, ids, *meaning))
         return path, ids_path
 
     return (write(path, *targets) for path, targets in zip(inputs, outputs, strict=True))
@@ -64,7 +57,7 @@ def pictures(paths: Sequence[File], *, deep: bool = False) -> list[pathlib.Path]
     for path in map(pathlib.Path, paths):
         inside = [path]
         if path.is_dir():
-            listed = sorted(files_below(path) if deep else path.iterdir())
+            listed = sorted(images.files_below(path) if deep else path.iterdir())
             shown = (p for p in listed if not any(n[0] == "." for n in p.relative_to(path).parts))
             inside = [p for p in shown if p.suffix.lower() in suffixes and p.is_file()]
         if not inside:
@@ -90,7 +83,7 @@ def _check_apart(inputs: list[pathlib.Path], outputs: list[tuple[pathlib.Path, .
             if other is not path:
                 problem = f"{other} and {path} would both be written to {target}"
                 raise ValueError(f"{problem}; rename one, or predict them into two folders.")
-            if source is None and target.exists() and not is_written(target):
+            if source is None and target.exists() and not images.is_written(target):
                 raise ValueError(f"{target} is there, and no prediction; choose another folder.")
             if source is not None:
                 problem = f"The prediction {target} would replace the input {source}"

@@ -69,7 +69,9 @@ class Checkpoints:
 
     def _written(self):
         hint = "make room for them, or choose another --workdir"
-        return explained(f"The checkpoints in {self.folder} cannot be written", hint, OSError)
+        return explained(
+            f"The checkpoints in {self.folder} cannot be written", hint, (OSError, ValueError)
+        )
 
     def read(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays by flat name, and the meta, of a step. Raises whatever Orbax does."""

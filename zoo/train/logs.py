@@ -31,7 +31,9 @@ class Log(contextlib.AbstractContextManager):
     """
 
     def __init__(self, workdir: File, *, steps: int, start: int, headline: str):
-        from tensorboardX import SummaryWriter  # Imports PyTorch where it is: seconds.
+        # Imports PyTorch where it is: seconds. Not SummaryWriter: its thread dies where a disk is
+        # full, and training would wait for it for ever.
+        from tensorboardX.event_file_writer import EventsWriter
 
         self.steps, self.headline, self.score, self.printed = steps, headline, None, -math.inf
         workdir, writes = pathlib.Path(workdir), jax.process_index() == 0
@@ -44,10 +46,12 @@ class Log(contextlib.AbstractContextManager):
             kept = [_line(record).encode() for record in old if record["step"] <= start]
             write_atomically(workdir / METRICS, lambda file: file.writelines(kept))
         self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
-        # A killed run may have shown steps that this one takes again.
-        folder, purge = str(workdir / "tensorboard"), start + 1
-        self.board = SummaryWriter(folder, purge_step=purge, write_to_disk=writes)
-        self.console = Console(highlight=False, soft_wrap=True, quiet=not writes)
+        self.console, self.board = Console(highlight=False, soft_wrap=True, quiet=not writes), None
+        if writes:
+            (workdir / "tensorboard").mkdir(exist_ok=True)
+            self.board = EventsWriter(str(workdir / "tensorboard" / "events"))
+        # A session starts: a killed run may have shown steps that this one takes again.
+        self._show(start + 1, session_log={"status": 1})
         columns = BarColumn(), TextColumn("{task.description}", markup=False)
         hidden = not (writes and self.console.is_terminal)
         self.bar = Progress(*columns, console=self.console, refresh_per_second=2, disable=hidden)
@@ -59,7 +63,8 @@ class Log(contextlib.AbstractContextManager):
         if not self.bar.disable:  # Rich below 14 ends one that was never shown by an empty line.
             self.bar.stop()
         self.file.close()
-        self.board.close()
+        if self.board:
+            self.board.close()
 
     def train(self, step: int, values: Mapping[str, float]) -> None:
         """Keeps and shows the training's numbers at a step; `loss` is one of them."""
@@ -93,9 +98,23 @@ class Log(contextlib.AbstractContextManager):
     def _keep(self, step: int, split: str, values: Mapping[str, Any]) -> None:
         self.file.write(_line({"step": step, "split": split, **values}))
         self.file.flush()
-        for name, value in plain(values).items():
-            if isinstance(value, int | float):
-                self.board.add_scalar(f"{split}/{name}", value, step)
+        numbers = {k: v for k, v in plain(values).items() if isinstance(v, int | float)}
+        shown = [{"tag": f"{split}/{name}", "simple_value": v} for name, v in numbers.items()]
+        self._show(step, summary={"value": shown})
+
+    def _show(self, step: int, **event: Any) -> None:
+        """Writes an event for TensorBoard, while that is possible."""
+        from tensorboardX.proto.event_pb2 import Event
+
+        if self.board:
+            try:
+                self.board.write_event(Event(wall_time=time.time(), step=step, **event))
+                self.board.flush()
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    self.board.close()
+                self.board = None
+                self.say(f"Warning: no more is written for TensorBoard ({error}).")
 
 
 def _line(record: Mapping[str, Any]) -> str:
