@@ -1,4 +1,4 @@
-"""Batch-hard triplets on a folder of one's own: ROOT/class/picture; sizes and steps are planned.
+"""Batch-hard triplets on your own folder: ROOT/class/picture; sizes and steps are planned.
 
 python -m zoo check ROOT
 python -m experiments.launch embed_folder --set data.path=ROOT

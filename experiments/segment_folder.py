@@ -1,4 +1,4 @@
-"""U-Net on a folder of one's own pictures and masks; sizes, classes and steps are planned from it.
+"""U-Net on your own folder of pictures and masks; sizes, classes and steps are planned from it.
 
 python -m zoo check DIR
 python -m experiments.launch segment_folder --set data.path=DIR

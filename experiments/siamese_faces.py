@@ -1,4 +1,4 @@
-"""Same person or not? Binary cross-entropy on pairs of faces, of persons it has never seen.
+"""Same person or not? Cross-entropy on pairs of faces; tested on persons never seen in training.
 
 The cut, pictures and encoder of triplet_faces.
 python -m experiments.launch siamese_faces --set data.path=DIR (with the folders s3, s4 ...)

@@ -1,4 +1,4 @@
-"""A small FC-DenseNet on scenes of digits; all else as in unet_digits.
+"""A small FC-DenseNet on scenes of digits; all else but the steps as in unet_digits.
 
 python -m experiments.launch tiramisu_digits
 """

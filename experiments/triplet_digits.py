@@ -1,4 +1,4 @@
-"""Batch-hard triplets on 8x8 digits: trained on 0-6, tested on 7-9, which it has never seen.
+"""Batch-hard triplets on 8x8 digits: trained on 0-6, tested on 7-9, never seen in training.
 
 Seven classes tell little of others: halves of two digits, joined, are 84 more.
 

@@ -1,4 +1,4 @@
-"""Batch-hard triplets on faces: are these two pictures of one person, whom it has never seen?
+"""Batch-hard triplets on faces: do two pictures show the same person, never seen in training?
 
 It sees histograms of gradient orientations in place of pixels: of 16 persons, convolutions learn
 what does not hold for others.

@@ -1,4 +1,4 @@
-"""Batch-all triplets on MNIST: 2,000 test digits are looked for among 8,000 others.
+"""Batch-all triplets on MNIST: 2,000 test digits are searched for among 8,000 others.
 
 Of the first 8,000, 7,000 train and 1,000 choose the best step; all 8,000 are the gallery.
 python -m experiments.launch triplet_mnist --set data.path=DIR (with the t10k files)

@@ -1,4 +1,4 @@
-"""Triplets mined from all training digits every 50 steps, as the network then sees them.
+"""Triplets mined from all training digits every 50 steps, with the network's current embeddings.
 
 Semi-hard ones, Schroff et al., "FaceNet", CVPR 2015; all else as in triplet_digits.
 python -m experiments.launch triplet_offline_digits

@@ -1,4 +1,4 @@
-"""One-shot: which of 20 characters of an alphabet, none of which it has ever seen?
+"""One-shot: which of 20 characters of an alphabet never seen in training?
 
 A supervised contrastive loss, the triplet loss with all negatives at once (Khosla et al., 2020).
 Trained on five alphabets, chosen on Early_Aramaic, tested on Balinese and Latin.

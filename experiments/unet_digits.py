@@ -1,4 +1,4 @@
-"""U-Net on scenes of digits, trained until it is good; quickstart's longer sister.
+"""U-Net on scenes of digits; as quickstart, trained longer, with AdamW and pictures scaled.
 
 python -m experiments.launch unet_digits
 """

@@ -1,8 +1,10 @@
 """The command line as a user meets it."""
 
 import json
+import re
 
 import pytest
+from flax.traverse_util import flatten_dict
 
 from experiments import checks, launch
 from zoo.train import loop
@@ -36,6 +38,33 @@ def test_every_experiment_is_made_and_survives_json(name):
 
     experiment = launch.load(name).experiment()
     assert config.from_dict(json.loads(json.dumps(config.to_dict(experiment)))) == experiment
+
+
+SAME = {  # By its docstring, all else is as in another experiment.
+    name: found
+    for name in launch.names()
+    if (found := re.search(r"[Aa]ll (?:else|but)([^.;]*?)as\s+in (\w+)", launch.load(name).__doc__))
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_all_else_is_as_the_docstring_says(name):
+    """What may differ: what the file is about, a model or a loss, and what the sentence names."""
+    from zoo.train import config
+
+    words, base = SAME[name].groups()
+    own, other = (
+        flatten_dict(config.to_dict(launch.load(x).experiment()), sep=".") for x in (name, base)
+    )
+    free = ["model."]
+    if other["task.class"].endswith("Embedding"):
+        free.append("task.")
+        if re.search("pairs|Triplets mined", launch.load(name).__doc__):
+            free.append("data.batch_size")  # Counts these, not pictures.
+    free += ["steps", "eval_every", "checkpoint_every"] * ("steps" in words)
+    free += ["optimizer.learning_rate"] * ("learning rate" in words)
+    differ = [x for x in own.keys() | other.keys() if own.get(x) != other.get(x)]
+    assert differ and [x for x in differ if not x.startswith(tuple(free))] == []
 
 
 def test_train_evaluate_and_resume(tmp_path, capsys):
