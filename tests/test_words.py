@@ -6,7 +6,6 @@ import pathlib
 import re
 import sys
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,13 +71,12 @@ def test_the_examples_of_the_first_page_run(trained, tmp_path, monkeypatch):
     """One after the other, as a session: the later ones go on with what the earlier imported."""
     monkeypatch.chdir(tmp_path)
     trained.write(pathlib.Path("runs/quickstart"))
-    picture = np.random.default_rng(0).integers(256, size=(45, 64, 3), dtype=np.uint8)
-    cv2.imwrite("scene.png", picture)
     names = {"__name__": "example"}
     assert len(blocks("README.md")) == 2
     for number, source in enumerate(blocks("README.md")):
         exec(compile(source, f"README.md, example {number}", "exec"), names)
-    assert names["ids"].shape == (45, 64) and set(np.unique(names["ids"])) <= {0, 1, 2}
+    assert names["image"].shape == (64, 64, 3) and names["image"].dtype == np.uint8
+    assert names["ids"].shape == (64, 64) and set(np.unique(names["ids"])) <= {0, 1, 2}
     assert 0 < names["active"] < 1 and 0 <= names["recall"] <= 1
 
 
