@@ -32,6 +32,11 @@ ON_GPU = (
 COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "ready", "memory, MiB")
 COLUMNS += ("temporaries, MiB", "load", "machine")
 GPU_COLUMNS = ("row", "ratio", "ours", "peer", "TFLOP/s of ours", "memory, MiB", "machine")
+# Records keep the class and its fields; readers know these by the name that zoo exports.
+EXPORTED = {
+    "FCDenseNet103(growth_rate=12, blocks=[4, 4, 4, 4, 4, 4])": "FCDenseNet56()",
+    "FCDenseNet103(blocks=[5, 5, 5, 5, 5, 5])": "FCDenseNet67()",
+}
 PEAK = 989.4  # TFLOP/s of dense bfloat16, NVIDIA's datasheets of the H100 SXM and the H200.
 
 
@@ -97,8 +102,14 @@ def table(rows: Iterable[Row], records: Mapping, numbers: Mapping | None = None)
             lines += [_line([*each, number]) for each in cells(row.name, records[row.name])]
         else:
             empty = [""] * (len(columns) - 2)
-            lines.append(_line([f"`{row.name}`: {row.what}", "not run", *empty]))
+            lines.append(_line([_what(row.name, row.what), "not run", *empty]))
     return "\n".join(lines)
+
+
+def _what(name: str, what: str) -> str:
+    for made, exported in EXPORTED.items():
+        what = what.replace(made, exported)
+    return f"`{name}`: {what}"
 
 
 def _machine(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -121,7 +132,7 @@ def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
             continue
         ratio, cpu = (_ratio(record[kind].get(peer, [])) for kind in ("ratios", "cpu_ratios"))
         yield [
-            f"`{name}`: {record['what']}",
+            _what(name, record["what"]),
             ratio if side["status"] == MEASURED else side["status"],
             cpu,
             _time(mine, images),
@@ -137,11 +148,11 @@ def _gpu_cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
     mine, needed = record["sides"][OURS], ""
     if mine["times"] and "model_gflops" in mine["facts"]:
         rate = mine["facts"]["model_gflops"] / mine["median"] / 1000
-        needed = f"{rate:.3g} ({rate / PEAK:.0%})"
+        needed = f"{_number(rate, 3)} ({rate / PEAK:.0%})"
     for peer, side in record["sides"].items():
         if peer != OURS:
             yield [
-                f"`{name}`: {record['what']}",
+                _what(name, record["what"]),
                 _ratio(record["ratios"].get(peer, []))
                 or next(s["status"] for s in (side, mine) if s["status"] != MEASURED),
                 _time(mine, record["images"]),
@@ -152,20 +163,26 @@ def _gpu_cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
 
 
 def _ratio(found: list[float]) -> str:
-    return _spread(statistics.median(found), found, "{:.2g}") if found else ""
+    return _spread(statistics.median(found), found, 2) if found else ""
 
 
 def _time(side: Mapping[str, Any], images: int) -> str:
     if not side["times"]:
         return side["status"]
-    rate = f", {images / side['median']:.3g} images/s" if images else ""
+    rate = f", {_number(images / side['median'], 3)} images/s" if images else ""
     scale, unit = (1, "s") if side["median"] >= 1 else (1000, "ms")
     times = [scale * t for t in side["times"]]
-    return f"{_spread(scale * side['median'], times, '{:.3g}')} {unit}{rate}"
+    return f"{_spread(scale * side['median'], times, 3)} {unit}{rate}"
 
 
-def _spread(middle: float, values: list[float], form: str) -> str:
-    return " ".join([form.format(middle), f"({form}-{form})".format(min(values), max(values))])
+def _spread(middle: float, values: list[float], digits: int) -> str:
+    middle, least, most = (_number(x, digits) for x in (middle, min(values), max(values)))
+    return f"{middle} ({least}-{most})"
+
+
+def _number(value: float, digits: int) -> str:
+    """To so many digits, or whole: 1,090 and not 1.09e+03."""
+    return f"{value:,.0f}" if value >= 10**digits - 0.5 else f"{value:.{digits}g}"
 
 
 def _both(mine: Mapping, other: Mapping, form) -> str:

@@ -142,6 +142,18 @@ def test_table_by_hand():
     assert text.endswith("\nMachine 1: 2026-11-25, cpu, Python 3: jax 1, torch 2.\n")
 
 
+def test_large_numbers_have_no_exponent_and_networks_their_exported_names():
+    sides = {OURS: Side("m:f", {}, ()), "peer": Side("m:f", {}, ())}
+    kept = record(0.9984) | {"images": 7876, "ratios": {"peer": [99.4, 99.6, 120.0]}}
+    kept["sides"][OURS]["times"] = [0.987, 1.0904]
+    kept["what"] = "FCDenseNet103(growth_rate=12, blocks=[4, 4, 4, 4, 4, 4]), 4 px"
+    text = table([Row("a/b", "work", sides)], {"a/b": kept})
+    assert "`a/b`: FCDenseNet56(), 4 px | 100 (99-120) |" in text
+    assert "| 998 (987-1,090) ms, 7,889 images/s |" in text and "e+" not in text
+    five = Row("c/d", "FCDenseNet103(blocks=[5, 5, 5, 5, 5, 5]), 4 px", sides)
+    assert "`c/d`: FCDenseNet67(), 4 px | not run" in table([five], {})
+
+
 def test_table_of_a_gpu_by_hand():
     sides = {name: Side("m:f", {}, (), gpu=True) for name in (OURS, "peer", "late")}
     kept = record(0.125)
