@@ -45,7 +45,9 @@ def curves(
     or, `upright`, below it.
     """
     records = list(records)
-    splits = list(dict.fromkeys(record["split"] for record in records))
+    seen = dict.fromkeys(record["split"] for record in records)
+    # These two keep their colours, whichever was logged first.
+    splits = list(dict.fromkeys([s for s in ("train", "validation") if s in seen] + list(seen)))
     figure = Figure(figsize=(5, 7.6) if upright else (10, 3.8), layout="constrained")
     places = figure.subplots(2, 1) if upright else figure.subplots(1, 2)
     for axes, name in zip(places, ("loss", score), strict=True):

@@ -59,6 +59,17 @@ def test_curves_draw_each_split_in_its_colour(tmp_path):
     assert {colour(figures.HUES[0]), colour(figures.HUES[1])} <= colours_in(picture)
 
 
+def test_train_and_validation_have_their_colours_whichever_was_logged_first(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+    other = {"step": 0, "split": "test", "loss": 2.0}
+    for records in (RECORDS, [RECORDS[2], *RECORDS], [other, *RECORDS]):
+        figures.curves(records, "")
+        lines = {line.get_label(): line.get_color() for line in drawn[-1].axes[0].lines}
+        assert [lines["train"], lines["validation"]] == list(figures.HUES[:2])
+    assert lines["test"] == figures.HUES[2]
+
+
 @pytest.mark.parametrize(
     "records",
     [
