@@ -19,10 +19,12 @@ NUMBERS = 2**26  # Of all these pixels at most: 256 MiB, and scoring copies them
 FIGURES = (
     ("distances", "Distances", "How distances of same and of different pairs spread."),
     ("roc", "ROC", "Accepted same pairs over accepted different pairs, as the threshold moves."),
-    ("neighbours", "Neighbours", "Pictures with their nearest, green the same class, red another."),
-    ("hardest_pairs", "Hardest pairs", "Same pairs farthest apart, and different ones nearest."),
+    ("neighbours", "Neighbours", "Pictures with their nearest: green the same class, red another. "
+     "The number is the distance."),
+    ("hardest_pairs", "Hardest pairs", "Same pairs farthest apart, and different ones nearest. "
+     "The number is the distance."),
     ("map", "Map", "The embedding in the plane; far groups' distances mean nothing."),
-)
+)  # fmt: skip
 
 
 def draw(

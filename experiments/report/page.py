@@ -31,7 +31,7 @@ class Figure:
     """A picture of a page with its heading, and in words what it shows."""
 
     title: str
-    alt: str
+    alt: str  # Shown under the heading, too.
     src: str  # A data URI.
     wide: bool  # Too wide for half a page.
 

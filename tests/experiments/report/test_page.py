@@ -36,6 +36,9 @@ def test_what_a_user_wrote_is_text_and_no_markup(tmp_path):
     assert [tag for tag, _ in parsed.elements].count("script") == 1  # Our own.
     assert parsed.tables[EVIL] == [[EVIL, "x"], [EVIL, "1"]]
     assert parsed.text("h1") == [EVIL] == parsed.text("figcaption") == parsed.text("code")
+    # What each figure shows is told under its heading, too: the curves' and the part's two.
+    told = [data for at, data in parsed.words if at[-2:] == ("section", "p")]
+    assert told[:3] == [EVIL] * 3 and told.count(EVIL) == 3
     sliders = [a for tag, a in parsed.elements if tag == "input"]
     assert [a["aria-label"] for a in sliders] == [EVIL] and sliders[0]["type"] == "range"
     # A heading without pictures is not there; every picture says what it is.
