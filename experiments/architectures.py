@@ -34,6 +34,7 @@ from zoo.models import (
 
 PAPER, INK, SKIP = "#FBFAF5", "#22303C", "#EE6677"  # An own background reads on a dark page too.
 HUES = {"in": "#BBBBBB", "down": "#4477AA", "up": "#228833", "out": "#CCBB44"}
+LEVEL = 0.62  # How much lower a box stands where the picture has half the sides.
 UP = ("up", "decoder", "transition_up", "score")  # How names of the way up begin.
 OUT = ("head", "Dense", "score_fr")
 
@@ -92,7 +93,7 @@ FIGURES = {
     ),
     "tiramisu": (
         Drawing(
-            "FC-DenseNet103, Jegou et al. 2017", FCDenseNet103(num_classes=11), (1, 224, 224, 3),
+            "FC-DenseNet103, Jegou et al. 2017", FCDenseNet103(num_classes=11), (1, 96, 96, 3),
             _pairs("down", "up", 5), "concatenated",
         ),
     ),
@@ -134,12 +135,14 @@ def draw(axes: Axes, drawing: Drawing) -> None:
         previous = shape
         kind = "up" if name.startswith(UP) else "down"
         kind = "in" if name == "image" else "out" if name.startswith(OUT) else kind
-        y = 0.62 * math.log2(side / drawing.size[1])
+        y = LEVEL * math.log2(side / drawing.size[1])
         w, h = 0.10 + 0.016 * math.sqrt(channels), 0.16 + 0.055 * math.log2(side + 1)
         sides = "×".join(map(str, shape[1:-1])) or "1"
+        if before:  # An arrow up over several levels would cross the sides below its box.
+            x += 0.5 * max(round((y - before[0][1]) / LEVEL) - 1, 0)
         count = drawing.inputs if name == "image" else 1
         # A second input as far below what both are joined to, a vector, as the first is above.
-        heights = [y - 2 * 0.62 * math.log2(side) * n for n in range(count)]
+        heights = [y - 2 * LEVEL * math.log2(side) * n for n in range(count)]
         for y in heights:
             box = FancyBboxPatch(
                 (x, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.03",

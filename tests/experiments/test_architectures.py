@@ -1,6 +1,11 @@
 """The shapes that the figures of zoo/README.md show, against those of the papers."""
 
+import itertools
+
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.text import Annotation
 
 from experiments import architectures
 
@@ -57,6 +62,24 @@ def test_every_skip_joins_boxes_that_are_there():
         for drawing in drawings:
             names = [name for name, _ in architectures.outputs(drawing)]
             assert {*drawing.skips, *drawing.skips.values()} <= set(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", architectures.FIGURES)
+def test_no_words_meet_one_another_or_an_arrow(name):
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for drawing in architectures.FIGURES[name]:
+        figure.clear()
+        axes = figure.subplots()
+        architectures.draw(axes, drawing)
+        figure.draw_without_rendering()
+        ends = [(t.get_position(), t.xy) for t in axes.texts if isinstance(t, Annotation)]
+        arrows = [Path(axes.transData.transform(pair)) for pair in ends]
+        boxes = [t.get_window_extent() for t in axes.texts if not isinstance(t, Annotation)]
+        assert len(boxes) > 4 and arrows
+        assert not [a for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+        for arrow in arrows:
+            assert not [box for box in boxes if arrow.intersects_bbox(box, filled=False)]
 
 
 def test_help_is_no_folder(tmp_path, capsys, monkeypatch):
