@@ -136,7 +136,8 @@ bar = figure.colorbar(matrix(axes, distance, "distance of every pair"))
 #
 # $$\text{triplet}[a, p, n] = \text{positive}[a, p] \wedge \text{negative}[a, n]$$
 #
-# This is a cube of $12^3$ entries. The picture on the right is its slice for one anchor.
+# This is a cube of $12^3$ entries. In the pictures yellow is `True`. Left and middle: the rows are
+# anchors. Right: the slice of the cube for one anchor.
 
 # %%
 positive, negative = positive_mask(labels), negative_mask(labels)
@@ -195,8 +196,8 @@ plane(axes)
 centre, radius = embeddings[ANCHOR], distance[ANCHOR, POSITIVE]
 axes.add_patch(plt.Circle(centre, radius, fill=False, color="0.3"))
 axes.add_patch(plt.Circle(centre, radius + MARGIN, fill=False, color="0.3", linestyle="--"))
-axes.plot(*centre, "*", color="black", markersize=14)
-axes.plot(*embeddings[POSITIVE], "^", color="black", markersize=10)
+axes.plot(*centre, "*", color="black", mec="white", markersize=22)
+axes.plot(*embeddings[POSITIVE], "^", color="black", mec="white", markersize=16)
 for (kind, mask), hue in zip(kinds.items(), ("#CC3311", "#EE9900", "#999999"), strict=True):
     places = embeddings[mask[ANCHOR, POSITIVE]]
     axes.plot(*places.T, "o", color=hue, markersize=9, label=kind)

@@ -13,6 +13,7 @@ import pytest
 
 import zoo.losses
 from experiments import launch
+from zoo import metrics
 from zoo.data import Info
 from zoo.train.segmentation import Segmentation
 
@@ -115,6 +116,24 @@ def test_zoo_tells_of_every_model_and_loss():
                 assert f"`{name}" in TEXT["zoo/README.md"].replace(
                     "`67`, `103`", "`FCDenseNet67`, `FCDenseNet103`"
                 ), name
+
+
+def test_every_score_is_explained():
+    rng = np.random.default_rng(0)
+    points, labels = rng.normal(size=(40, 3)), np.tile(np.arange(4), 10)
+    picture = rng.integers(2, size=(8, 8))
+    scores = {
+        **metrics.segmentation_scores(np.eye(2, dtype=int)),
+        **metrics.boundary_scores(picture, picture, 2, 255, 0.1),
+        **metrics.membrane_scores(picture, picture, 0, 255),
+        **metrics.retrieval_scores(points, labels),
+        **metrics.verification_scores(points[:, 0], labels == 0),
+        **metrics.within_group_runs(
+            points, labels, np.zeros(40, int), np.repeat(np.arange(10), 4), rng, ways=4
+        ),
+    }
+    told = re.findall(r"`([a-z_0-9.]+)`", section("zoo/README.md", "Scores"))
+    assert len(scores) > 30 and set(scores) - set(told) == set()
 
 
 def resolve(root, dotted: str) -> None:
