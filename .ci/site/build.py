@@ -41,8 +41,9 @@ def main(out: str) -> int:
             page = docs / "api" / f"{name.removeprefix('zoo.')}.md"
             page.parent.mkdir(exist_ok=True)
             page.write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
-        config = pathlib.Path(folder, "mkdocs.yml")
-        shutil.copyfile(pathlib.Path(__file__).with_name("mkdocs.yml"), config)
+        here, config = pathlib.Path(__file__).parent, pathlib.Path(folder, "mkdocs.yml")
+        shutil.copyfile(here / "site.css", docs / "site.css")
+        shutil.copyfile(here / "mkdocs.yml", config)
         build = ["build", "--strict", "--config-file", config]
         target = ["--site-dir", pathlib.Path(out).resolve()]
         command = [sys.executable, "-m", "mkdocs", *build, *target]

@@ -1,6 +1,7 @@
 """The reports in a browser, as a person reads them: wide and narrow, light and dark, by keys."""
 
 import os
+import pathlib
 
 import pytest
 
@@ -81,4 +82,23 @@ def test_a_slider_goes_from_picture_to_prediction_by_keys(browser, reports):
     assert opacities() == [1, 0] and slider.get_attribute("aria-valuetext") == "truth"
     boxes = [images.nth(i).bounding_box() for i in range(3)]
     assert boxes[0] == boxes[1] == boxes[2]  # They lie on one another.
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_site_s_style_keeps_what_is_wide_within_its_window(browser, width):
+    """The benchmark's table and a long name, as MkDocs sets them, without its own style."""
+    root = pathlib.Path(__file__).resolve().parents[3]
+    lines = (root / "experiments" / "bench" / "bench.md").read_text("utf-8").splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| `unet")]
+    cells = "".join(f"<tr>{''.join(f'<td>{cell}' for cell in row)}" for row in rows * 2)
+    name = "experiments.image_folder_classes." * 6
+    body = f"<h1>{name}</h1><h2><code>{'name = 1, ' * 40}</code></h2>"
+    body += f"<p><code>{name}</code></p><table>{cells}</table>"
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_content(f"<div role=main>{body}</div>")
+    wider = "document.documentElement.scrollWidth - innerWidth"
+    assert page.evaluate(wider) > 0
+    page.add_style_tag(path=root / ".ci" / "site" / "site.css")
+    assert page.evaluate(wider) <= 0
     page.close()
