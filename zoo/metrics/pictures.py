@@ -50,8 +50,8 @@ def membrane_scores(
     membrane do not count. With n the pixels common to a true cell and a segment, 4-connected both,
     t and s those of each, H the entropies and I = H(t) + H(s) - H(n), `rand_split` is sum n^2 / sum
     t^2, `rand_merge` sum n^2 / sum s^2, `information_split` I / H(s), `information_merge` I / H(t),
-    and `_f` their harmonic means; 0 / 0 is nan. Departures: the predicted membrane is thinned to no
-    width, not to a line of one pixel; no threshold is searched for.
+    and `_f` twice the part above over the sum of those below; 0 / 0 is nan. Departures: the
+    predicted membrane has no width, not that of a line of a pixel; no threshold is searched for.
     """
     _check(prediction, label)
     cells = ndimage.label((label != membrane) & (label != ignore_label))[0]

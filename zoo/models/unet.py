@@ -116,13 +116,12 @@ class UNet(nn.Module):
         offset, lost = 4 * (self.stride - 1), 12 * self.stride - 8
         smallest = lost + 1 + (offset - lost - 1) % self.stride
         below = side - (side - offset) % self.stride
+        if smallest <= side == below:
+            return
+        sizes = f"{below} and {below + self.stride}"
+        why = f"a pooling would meet an odd side; the nearest legal sizes are {sizes}"
         if side < smallest:
             why = f"nothing would be left; the smallest legal size is {smallest}"
-        elif side > below:
-            sizes = f"{below} and {below + self.stride}"
-            why = f"a pooling would meet an odd side; the nearest legal sizes are {sizes}"
-        else:
-            return
         raise ValueError(f'UNet(depth={self.depth}, padding="VALID") cannot take {side} px: {why}.')
 
 

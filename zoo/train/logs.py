@@ -36,20 +36,18 @@ class Log(contextlib.AbstractContextManager):
         from tensorboardX.event_file_writer import EventsWriter
 
         self.steps, self.headline, self.score, self.printed = steps, headline, None, -math.inf
-        workdir, writes = pathlib.Path(workdir), jax.process_index() == 0
+        workdir, writes, self.board = pathlib.Path(workdir), jax.process_index() == 0, None
         if writes:
-            workdir.mkdir(parents=True, exist_ok=True)
+            (workdir / "tensorboard").mkdir(parents=True, exist_ok=True)
             old = read_metrics(workdir) if (workdir / METRICS).exists() else []
             # No checkpoint: it was killed before the first, or somebody took them away.
             if old and not start and not (workdir / f"{METRICS}.old").exists():
                 shutil.copyfile(workdir / METRICS, workdir / f"{METRICS}.old")
             kept = [_line(record).encode() for record in old if record["step"] <= start]
             write_atomically(workdir / METRICS, lambda file: file.writelines(kept))
-        self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
-        self.console, self.board = Console(highlight=False, soft_wrap=True, quiet=not writes), None
-        if writes:
-            (workdir / "tensorboard").mkdir(exist_ok=True)
             self.board = EventsWriter(str(workdir / "tensorboard" / "events"))
+        self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not writes)
         # A session starts: a killed run may have shown steps that this one takes again.
         self._show(start + 1, session_log={"status": 1})
         columns = BarColumn(), TextColumn("{task.description}", markup=False)
