@@ -3,8 +3,8 @@
 python -m experiments.tiramisu_memory [--size 224] [--batch 3] [--repeats 3] [--cache DIR]
 The plain network comes twice: as it stands, and with `nn.remat` of its dense blocks, to be looked
 at on a GPU (on CPU, XLA drops its barriers and the memory stays). Steps alternate; times are
-medians in seconds, of the wall and of all cores together. With a cache a second run prints what a
-warm compile takes.
+medians in seconds, of the wall and of all cores together. `init` is the start of a training, its
+own compilation included. With a cache a second run prints what a warm compile takes.
 """
 
 import argparse
@@ -15,9 +15,11 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 
 from zoo.models import FCDenseNet103
+from zoo.train.state import create
 
 
 class PlainLayer(nn.Module):
@@ -129,6 +131,10 @@ def main() -> None:
             flush=True,
         )
         runs[name], wall[name], cores[name] = (compiled, inputs), [], []
+        start, busy = time.perf_counter(), time.process_time()
+        jax.block_until_ready(create(network, (image[:1],), optax.identity(), seed=0, ema=False))
+        took, used = time.perf_counter() - start, time.process_time() - busy
+        print(f"{name:6s} init {took:.1f} s, of cores {used:.1f} s", flush=True)
     for _ in range(options.repeats + 1):
         for name, (compiled, inputs) in runs.items():
             start, busy = time.perf_counter(), time.process_time()
