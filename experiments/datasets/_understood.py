@@ -42,12 +42,14 @@ def understood(
     files = [file for pairs in by_split.values() for pair in pairs for file in pair]
     # A list may move a picture to another split and leave every file as it is.
     placed = {s: [i.relative_to(root).as_posix() for i, _ in some] for s, some in by_split.items()}
-    source = [str(root.resolve()), layout, placed, sorted(options.items())]
-    facts = _kept(
-        [*files, *filter(None, [table])],
-        source,
-        lambda: _facts(root, layout, by_split, table, options),
-    )
+    known = [*files, *filter(None, [table])]
+
+    def source(options: Mapping[str, Any]) -> list:
+        return [str(root.resolve()), layout, placed, sorted(options.items())]
+
+    facts = _kept(known, source(options), lambda: _facts(root, layout, by_split, table, options))
+    # The plan settles the channels that are found here, and training asks with them.
+    _kept(known, source({**options, "channels": facts["channels"]}), lambda: facts)
     return {"folder": str(root), **facts}  # As it is called here: by a link, or from elsewhere.
 
 

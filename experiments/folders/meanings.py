@@ -107,10 +107,12 @@ def understand(seen: Mapping[Path, Seen], table: Path | None = None) -> Meaning:
     coloured = 2 * sum(votes) > len(votes)
     pixels, solid, palette = Counter(), Counter(), {}
     for path, one in seen.items():
-        for total, counts in ((pixels, one.pixels), (solid, one.solid)):
+        for total, counts in ((pixels, one.pixels), (solid, one.solid)) * (
+            one.coloured <= coloured
+        ):
             shown = _shown(counts, one.coloured, one.palette) if coloured else counts
             for v, n in zip(shown, counts.values(), strict=True):  # Two may be of one colour.
-                total[v] += n * (one.coloured <= coloured)
+                total[v] += n
         for v, rgb in {} if coloured else one.palette.items():
             if palette.setdefault(v, rgb) != rgb:
                 what = f"{path} shows {v} as #{rgb:06x}, another mask as #{palette[v]:06x}"

@@ -51,7 +51,9 @@ def write(
     draw = DRAW.get(type(run.task), sentence_only)
     picture, part = draw(run, variables, results, found, folder)
     if picture is not None:
-        log.board.add_image(found["split"], picture, found["step"], dataformats="HWC")
+        from tensorboardX.summary import image  # Imports PyTorch where it is: seconds.
+
+        log.show(found["step"], summary=image(found["split"], picture, dataformats="HWC"))
     fields = json.loads((workdir / config.FILE).read_text(encoding="utf-8"))
     command, environment = facts.environment(workdir)
     scores = {k: v for k, v in found.items() if isinstance(v, int | float) and k != "step"}

@@ -222,7 +222,7 @@ def test_a_run_is_scored_on_another_folder(folder, tmp_path, capsys):
     assert launch.main(evaluate) == 2
     error = capsys.readouterr().err
     assert "trained on the classes class 0, class 100, class 255, and the data hold" in error
-    assert "list all classes in a classes.csv" in error
+    assert "list all classes in the classes.csv" in error
     (other / "classes.csv").write_text("class 0,0\nclass 100,100\nclass 255,255\n")
     assert launch.main([*evaluate, "--set=split=train+validation"]) == 0
     assert "pictures: 10" in capsys.readouterr().out

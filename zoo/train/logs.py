@@ -49,7 +49,7 @@ class Log(contextlib.AbstractContextManager):
         self.file = open(workdir / METRICS if writes else os.devnull, "a", encoding="utf-8")
         self.console = Console(highlight=False, soft_wrap=True, quiet=not writes)
         # A session starts: a killed run may have shown steps that this one takes again.
-        self._show(start + 1, session_log={"status": 1})
+        self.show(start + 1, session_log={"status": 1})
         columns = BarColumn(), TextColumn("{task.description}", markup=False)
         hidden = not (writes and self.console.is_terminal)
         self.bar = Progress(*columns, console=self.console, refresh_per_second=2, disable=hidden)
@@ -98,9 +98,9 @@ class Log(contextlib.AbstractContextManager):
         self.file.flush()
         numbers = {k: v for k, v in plain(values).items() if isinstance(v, int | float)}
         shown = [{"tag": f"{split}/{name}", "simple_value": v} for name, v in numbers.items()]
-        self._show(step, summary={"value": shown})
+        self.show(step, summary={"value": shown})
 
-    def _show(self, step: int, **event: Any) -> None:
+    def show(self, step: int, **event: Any) -> None:
         """Writes an event for TensorBoard, while that is possible."""
         from tensorboardX.proto.event_pb2 import Event
 

@@ -232,7 +232,7 @@ def evaluate(experiment: Experiment, workdir: File, layout: Layout, *, which: st
         theirs, ours = (", ".join(info.class_names) for info in (data, trained))
         if theirs != ours:
             problem = f"{workdir} was trained on the classes {ours}, and the data hold {theirs}"
-            hint = "list all classes in a classes.csv beside the data, or give another data.path"
+            hint = "give another data.path, or list all classes in the classes.csv of your folder"
             raise ValueError(f"{problem}; {hint}.")
     run = Run(config.as_trained(experiment, trained), layout, trains=False)
     fresh = jax.eval_shape(experiment.model.init, jax.random.key(0), *run.blank_inputs())

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.datasets import ImageFolderMasks
+from experiments.datasets import ImageFolderMasks, _understood
+from experiments.folders.meanings import look
 from zoo.data import open_source
 
 SIZE = (24, 20)  # (w, h)
@@ -109,6 +110,15 @@ def test_a_folder_is_told_as_it_is_called(tmp_path, monkeypatch):
     for name in (tmp_path / "own", "own", "./link"):
         told = ImageFolderMasks(path=name).understood
         assert told["folder"] == str(Path(name)) and told["pictures"] == 6
+
+
+def test_a_folder_is_understood_once_whatever_says_its_channels(tmp_path, monkeypatch):
+    """The plan opens it with 0, for those found, and training with these."""
+    fill(tmp_path / "own", 4)
+    looked = []
+    monkeypatch.setattr(_understood, "look", lambda mask: looked.append(mask) or look(mask))
+    first, again = (ImageFolderMasks(path=tmp_path / "own", channels=n).understood for n in (0, 3))
+    assert len(looked) == 4 and first == again
 
 
 def test_void_beside_consecutive_ids_is_not_learnt(tmp_path):

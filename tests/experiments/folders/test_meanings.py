@@ -140,6 +140,16 @@ def test_a_palette_among_colours_is_read_by_the_colours_it_shows(tmp_path):
     assert "holds 1 stray value(s), #0000c8: " in wrong
 
 
+def test_a_mask_in_colour_among_masks_of_ids_adds_no_class(tmp_path):
+    for name in "abc":
+        grey(tmp_path / f"{name}.png", [0, 1, 2, 255])
+    rgb(tmp_path / "d.png", [BLACK, RED, GREEN])
+    found = meaning(*(tmp_path / f"{name}.png" for name in "abcd"))
+    assert found.ids == {0: 0, 1: 1, 2: 2, 255: 255} and "255 is void" in found.rule
+    seen = look(tmp_path / "d.png")
+    assert "the other masks hold ids" in found.wrong([*seen.pixels], seen.coloured, seen.palette)
+
+
 def test_palettes_that_differ_are_refused(tmp_path):
     for name, palette in (("a", (0, 0, 0, 200, 0, 0)), ("b", (200, 0, 0, 0, 0, 0))):
         mask = Image.fromarray(blocks([0, 1]).astype(np.uint8))
