@@ -150,7 +150,8 @@ def group(rows: list[dict]) -> list[list[dict]]:
     """Runs of one experiment that differ by their seed alone, together.
 
     Each may start from a run of its own, as FCN-16s from its seed's FCN-32s, and have its data in a
-    folder of its own. Where a seed is there twice, these two tell the runs apart.
+    folder of its own. Where a seed is there twice, these two tell the runs apart, or else it is by
+    itself: one seed on two layouts is no two seeds.
     """
     alike: dict[tuple, list[tuple]] = {}
     for row in rows:
@@ -164,7 +165,9 @@ def group(rows: list[dict]) -> list[list[dict]]:
     for key, runs in alike.items():
         twice = len({row["seed"] for _, row in runs}) < len(runs)
         for origin, row in runs:
-            groups.setdefault((key, origin if twice else None), []).append(row)
+            again = sum((o, r["seed"]) == (origin, row["seed"]) for o, r in runs) > 1
+            place = key, origin if twice else None, row["workdir"] if again else None
+            groups.setdefault(place, []).append(row)
     return list(groups.values())
 
 
@@ -257,6 +260,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped; nothing was measured to the end.", file=sys.stderr)
+        return 130
     print(text)
     print(f"Also in {options.out}: compare.html, compare.md, compare.json, compare.png")
     return 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 
 import jax
@@ -36,7 +37,9 @@ class Trace(contextlib.AbstractContextManager):
             jax.block_until_ready(state)
             self.open.close()
             self.written = True
-            command = f"pip install tensorboard xprof; tensorboard --logdir {self.folder}"
+            command = (
+                f"pip install tensorboard xprof; tensorboard --logdir {shlex.quote(self.folder)}"
+            )
             print(f"Steps {FIRST}-{LAST} are traced: {command}")
             return
         self.step = jax.profiler.StepTraceAnnotation("train", step_num=count + 1)
@@ -45,4 +48,4 @@ class Trace(contextlib.AbstractContextManager):
     def __exit__(self, *_) -> None:
         self.open.close()
         if self.writes and not self.written:
-            print(f"No trace: --profile needs {LAST} steps in one launch.", file=sys.stderr)
+            print(f"No whole trace: --profile needs {LAST} steps in one launch.", file=sys.stderr)

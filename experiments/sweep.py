@@ -92,14 +92,18 @@ def sweep(
         raise ValueError("Two runs of the sweep would have folders of one name; sweep them apart.")
     plans = {root / f: plan.planned(module, [*sets, *p], root / f) for f, p in points.items()}
     runs = {workdir: planned[0] for workdir, planned in plans.items()}
-    headline, known, failed = check(name, runs, layout), read(root), []
-    done, leads = dict(known), jax.process_index() == 0
+    headline, done, failed = check(name, runs, layout), read(root), []
+    leads = jax.process_index() == 0
+
+    def finished(workdir: pathlib.Path) -> bool:
+        steps = done.get(workdir.name, {}).get("steps")
+        # Taken away, it is trained anew.
+        return steps == runs[workdir].steps and (workdir / config.FILE).is_file()
+
     for number, (workdir, experiment) in enumerate(runs.items(), 1):
         line = f"[{number}/{len(runs)}] {workdir}"
-        finished = known.get(workdir.name, {}).get("steps") == experiment.steps
-        finished = finished and (workdir / config.FILE).is_file()  # Taken away, it is trained anew.
-        if dry_run or finished:
-            print(line + (": finished" if finished else ""))
+        if dry_run or finished(workdir):
+            print(line + (": finished" if finished(workdir) else ""))
             continue
         print(line, flush=True)
         try:
@@ -128,6 +132,8 @@ def sweep(
         return 0
     if not leads:
         return 1 if failed else 0
+    done |= read(root)  # Another launch may have had, and ended, what failed here.
+    failed = [folder for folder in failed if not finished(root / folder)]
     rows = [
         {"name": name, "workdir": str(w), "fields": points[w.name], "seed": e.seed, **done[w.name]}
         for w, e in runs.items()

@@ -106,10 +106,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:] if argv is None else argv
     more = {p.name: p for p in importlib.metadata.entry_points(group="zoo.commands")}
-    if argv and argv[0] in more:
-        return more[argv[0]].load()(argv[1:])
-    args = parser(sorted(more)).parse_args(argv)
     try:
+        if argv and argv[0] in more:
+            return more[argv[0]].load()(argv[1:])
+        args = parser(sorted(more)).parse_args(argv)
         # After the command line is known to be right: `zoo.infer` takes seconds to import.
         zoo.infer.set_up_process()
         args.use(zoo.load_run(args.workdir, which=args.step), args)

@@ -145,7 +145,8 @@ def test_seeds_that_start_from_runs_of_their_own_share_a_row(tmp_path):
     # Where a seed is there twice, what it starts from is what differs.
     twice = [run(seed, start) for start in ("runs/a", "runs/b") for seed in (0, 1)]
     assert grouped(*twice) == [[0, 1], [2, 3]]
-    assert grouped(run(0), run(0)) == [[0, 1]]
+    # One seed on two layouts, say, is no two seeds.
+    assert grouped(run(0), run(0), run(1)) == [[0], [1], [2]]
 
 
 def test_spread_is_that_of_a_sample():

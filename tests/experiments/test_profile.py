@@ -21,9 +21,10 @@ def steps(folder, count, *, asked=True):
 
 
 def test_steps_10_to_15_are_traced(tmp_path, capsys):
-    steps(tmp_path, 20)
-    assert f"tensorboard --logdir {tmp_path}" in capsys.readouterr().out
-    (run,) = (tmp_path / "plugins" / "profile").iterdir()
+    folder = tmp_path / "a run"
+    steps(folder, 20)
+    assert f"tensorboard --logdir '{folder}'" in capsys.readouterr().out  # To be pasted.
+    (run,) = (folder / "plugins" / "profile").iterdir()
     assert list(run.glob("*.xplane.pb"))
     (file,) = run.glob("*.trace.json.gz")
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
@@ -34,7 +35,7 @@ def test_steps_10_to_15_are_traced(tmp_path, capsys):
 @pytest.mark.parametrize("count", [3, 12])
 def test_too_few_steps_are_told(tmp_path, capsys, count):
     steps(tmp_path, count)
-    assert "No trace: --profile needs 15 steps" in capsys.readouterr().err
+    assert "No whole trace: --profile needs 15 steps" in capsys.readouterr().err
 
 
 def test_nothing_is_written_unasked(tmp_path):

@@ -102,6 +102,25 @@ def test_process_0_alone_writes_the_tables(tmp_path, trained, monkeypatch, capsy
     assert "mean_iou" not in capsys.readouterr().out
 
 
+def test_what_another_launch_has_and_ends_is_no_failure(tmp_path, trained, monkeypatch, capsys):
+    train = loop.train
+
+    def locked(name, experiment, workdir, layout, **_):
+        """Of seed 0, whose lock the other launch holds, and which that one ends meanwhile."""
+        scores = train(name, experiment, workdir, layout)
+        if workdir.name == "seed=1":
+            return scores
+        other = {"seed=0": {"steps": 2, "scores": scores | {"loss": None, "iou": None}}}
+        (tmp_path / "sweep.json").write_text(json.dumps(other))
+        raise ValueError("it is in use")
+
+    monkeypatch.setattr(loop, "train", locked)
+    command = ["quickstart", "--workdir", str(tmp_path), *SMALL, "--sweep=seed=0..1"]
+    assert launch.main(command) == 0 and trained[0] == ["seed=0", "seed=1"]
+    assert "failed" not in capsys.readouterr().err
+    assert "| 2 |" in (tmp_path / "sweep.md").read_text()
+
+
 def test_two_launches_of_a_sweep_keep_one_another_s_scores(tmp_path, trained, monkeypatch):
     train = loop.train
 

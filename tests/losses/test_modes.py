@@ -50,8 +50,10 @@ for model in (
     models.FCN8s(num_classes=3, width=2),
     models.ResidualEncoder(width=2),
     models.AlignedEncoder(),
+    models.SiameseVerifier(models.SiameseEncoder()),
 ):
-    found = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+    pictures = 2 * [image] if isinstance(model, models.SiameseVerifier) else [image]
+    found = jax.eval_shape(model.init_with_output, jax.random.key(0), *pictures)
     assert {{str(x.dtype) for x in jax.tree.leaves(found)}} == {{"float32"}}, model
 """
 

@@ -158,7 +158,7 @@ class SiameseVerifier(nn.Module):
         if self.compare not in (known := ("euclidean", "absolute")):
             raise ValueError(f"SiameseVerifier.compare must be in {known}; got {self.compare!r}.")
         # From the start far means different: a positive weight would be learnt from, inside out.
-        init = {"kernel_init": lambda _, shape, dtype: jnp.full(shape, -(shape[0] ** -0.5))}
+        init = {"kernel_init": lambda _, shape, dtype: jnp.full(shape, -(shape[0] ** -0.5), dtype)}
         self.head = nn.Dense(1, precision=jax.lax.Precision.HIGHEST, **init)
 
     def __call__(self, x: jax.Array, y: jax.Array, *, train: bool = False) -> jax.Array:

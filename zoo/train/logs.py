@@ -31,9 +31,8 @@ class Log(contextlib.AbstractContextManager):
     """
 
     def __init__(self, workdir: File, *, steps: int, start: int, headline: str):
-        # Imports PyTorch where it is: seconds. Not SummaryWriter: its thread dies where a disk is
-        # full, and training would wait for it for ever.
-        from tensorboardX.event_file_writer import EventsWriter
+        # Not SummaryWriter: its thread dies where a disk is full, and then training waits for it.
+        from tensorboardX.event_file_writer import EventsWriter  # Imports PyTorch where it is.
 
         self.steps, self.headline, self.score, self.printed = steps, headline, None, -math.inf
         workdir, writes, self.board = pathlib.Path(workdir), jax.process_index() == 0, None

@@ -6,6 +6,7 @@ from the latest checkpoint, bit for bit as if it had never stopped.
 
 import contextlib
 import pathlib
+import shlex
 import signal
 import threading
 import time
@@ -214,7 +215,7 @@ def _finish(run: Run, workdir: pathlib.Path, log: Log, finish) -> dict[str, Any]
         if finish is not None:
             finish(run, variables, results, found, workdir, log)
         log.say(f"Scores and checkpoints are in {workdir}.")
-        log.say(f"Next: python -m zoo {run.task.use.format(workdir=workdir)}")
+        log.say(f"Next: python -m zoo {run.task.use.format(workdir=shlex.quote(str(workdir)))}")
     return found
 
 
