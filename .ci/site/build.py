@@ -44,10 +44,17 @@ def main(out: str) -> int:
         here, config = pathlib.Path(__file__).parent, pathlib.Path(folder, "mkdocs.yml")
         shutil.copyfile(here / "site.css", docs / "site.css")
         shutil.copyfile(here / "mkdocs.yml", config)
+        shutil.copyfile(here / "doctests.py", config.with_name("doctests.py"))
         build = ["build", "--strict", "--config-file", config]
         target = ["--site-dir", pathlib.Path(out).resolve()]
         command = [sys.executable, "-m", "mkdocs", *build, *target]
-        return subprocess.run(command, env={**os.environ, "ZOO_ROOT": str(ROOT)}).returncode
+        if code := subprocess.run(command, env={**os.environ, "ZOO_ROOT": str(ROOT)}).returncode:
+            return code
+    for page in pathlib.Path(out).glob("api/*/index.html"):
+        if "<blockquote>" in page.read_text(encoding="utf-8"):
+            print(f"{page}: a docstring's part begins with >, which Markdown quotes.")
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

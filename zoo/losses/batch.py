@@ -48,7 +48,7 @@ def batch_all_triplet(
     Args:
         embeddings: [b, d] float.
         labels: [b] integer, any values of int32.
-        margin: >= 0, in units of the distance, squared or not.
+        margin: at least 0, in units of the distance, squared or not.
         squared: distances are squared.
         valid: [b] bool; the other rows are padding and may hold anything. None: all.
         anchors: [a] integer, the rows whose triplets are wanted. None: all.

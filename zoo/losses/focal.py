@@ -27,7 +27,7 @@ def focal(
     with gamma 0; it does not divide by the powers.
 
     Args:
-        gamma: >= 0; 2 is the paper's.
+        gamma: at least 0; 2 is the paper's.
 
     Other arguments, returns and raises: see `pixel_cross_entropy`.
     """

@@ -32,9 +32,9 @@ def multi_similarity(
 
     Args:
         embeddings: [b, d] float, taken as they are: the paper's have length 1, S is the cosine.
-        alpha, beta: > 0, how sharply positives and negatives are weighed.
+        alpha, beta: above 0, how sharply positives and negatives are weighed.
         base: the paper's lambda; its authors' code has 0.5.
-        epsilon: >= 0; infinity keeps all pairs of an anchor that has both kinds.
+        epsilon: at least 0; infinity keeps all pairs of an anchor that has both kinds.
         labels, valid, anchors: as of `supervised_contrastive`.
 
     Returns:

@@ -50,7 +50,7 @@ def contrastive(
     Args:
         x, y: [b, d] float, the two embeddings of each pair, taken as they are.
         same: [b] bool, whether the pair matches.
-        margin: >= 0, in units of Euclidean distance (<= 2 between unit vectors).
+        margin: at least 0, in units of Euclidean distance (<= 2 between unit vectors).
         valid: [b] bool; the other rows are padding and may hold anything. None: all.
 
     Returns:

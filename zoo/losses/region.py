@@ -64,9 +64,9 @@ def tversky(
 
     Args:
         logits, labels, ignore_label: as of `pixel_cross_entropy`.
-        alpha: >= 0, weighs what is wrongly given to the class.
-        beta: > 0, weighs what the class misses.
-        smooth: >= 0, in pixels, is added to both parts of the index.
+        alpha: at least 0, weighs what is wrongly given to the class.
+        beta: above 0, weighs what the class misses.
+        smooth: at least 0, in pixels, is added to both parts of the index.
 
     Returns:
         values: [b, k] float32, in 0..1, already multiplied by the weights.

@@ -25,7 +25,7 @@ def supervised_contrastive(
     Args:
         embeddings: [b, d] float, taken as they are: the papers' have length 1.
         labels: [b] integer, any values of int32.
-        temperature: > 0.
+        temperature: above 0.
         valid: [b] bool; the other rows are padding and may hold anything. None: all.
         anchors: [a] integer, the rows whose loss is wanted, against all of the batch. None: all.
 

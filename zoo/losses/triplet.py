@@ -21,7 +21,7 @@ def triplet(
 
     Args:
         anchor, positive, negative: [b, d] float, taken as they are: the paper's have length 1.
-        margin: >= 0, in units of squared distance (<= 4 between unit vectors).
+        margin: at least 0, in units of squared distance (<= 4 between unit vectors).
         valid: [b] bool; the other rows are padding and may hold anything. None: all.
 
     Returns:

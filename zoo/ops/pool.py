@@ -60,7 +60,7 @@ def max_pool_with_indices(
 
     Args:
         x: [b, h, w, c] float.
-        window, strides: >= 1, (rows, columns) or one for both.
+        window, strides: at least 1, (rows, columns) or one for both.
 
     Returns:
         pooled: [b, h', w', c], h' = (h - window) // stride + 1.
@@ -97,15 +97,15 @@ def max_unpool(pooled: jax.Array, indices: jax.Array, shape: Sequence[int]) -> j
 
     Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, Sec. 2.1.
     The gradient of a value is that of its place. Of windows that overlap and share a maximum, the
-    place holds it once.
+    place holds it once. Raises ValueError for other shapes, `shape` below h', w', and an index
+    outside it, where it can be seen; under `jit` such a value is dropped.
 
     Args:
         pooled, indices: [b, h', w', c], as `max_pool_with_indices` gives; reverse mode only.
         shape: (h, w) of the map that was pooled.
 
     Returns:
-        [b, h, w, c]. Raises ValueError for other shapes, `shape` below h', w', and an index
-        outside it, where it can be seen; under `jit` such a value is dropped.
+        [b, h, w, c].
 
     >>> pooled, indices = jnp.array([[4.0, 5], [10, 20]]), jnp.array([[1, 6], [8, 15]])
     >>> max_unpool(pooled[None, ..., None], indices[None, ..., None], (4, 4))[0, ..., 0].tolist()

@@ -81,7 +81,7 @@ def conv_transpose(
     Args:
         x: [b, h, w, c] float.
         kernel: [kh, kw, out, c] float.
-        strides, dilation: >= 1, for rows and columns, or one for both; so are the paddings.
+        strides, dilation: at least 1, for rows and columns, or one for both; so are the paddings.
         padding: "VALID", "SAME", or how much is cut, >= 0.
         output_padding: below the stride or, with explicit padding, below stride or dilation. None
             is 0, but as Keras has it for "SAME", see above, and "VALID": max(stride - k', 0).
