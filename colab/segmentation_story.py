@@ -243,7 +243,8 @@ for row, place in zip(panels, (0, 1, 2, 3), strict=True):
 # %%
 figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
 for name, values in losses.items():
-    axes.plot(range(7, STEPS), np.convolve(values, np.ones(8) / 8, "valid"), label=name)
+    smooth = np.convolve(values, np.ones(8) / 8, "valid")
+    axes.plot(7 + np.arange(len(smooth)), smooth, label=name)
 axes.set(xlabel="step", ylabel="loss, mean of the last 8 steps")
 axes.legend(frameon=False)
 
