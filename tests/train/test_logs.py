@@ -100,6 +100,17 @@ def test_a_full_disk_ends_tensorboard_alone(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("no more is written for TensorBoard ([Errno 28]") == 1
 
 
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="Linux alone has a full device")
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    with pytest.raises(
+        ValueError, match="/dev/full cannot be written .*No space.*make room for it"
+    ):
+        with open_log(tmp_path) as log:
+            log.file.close()
+            log.file = open("/dev/full", "a", encoding="utf-8")
+            log.train(1, {"loss": 1.0})
+
+
 def test_a_resume_drops_a_half_line_and_what_lies_after_its_step(tmp_path):
     with open_log(tmp_path) as log:
         for step in (2, 4, 6):

@@ -59,7 +59,8 @@ class Log(contextlib.AbstractContextManager):
     def __exit__(self, *_) -> None:
         if not self.bar.disable:  # Rich below 14 ends one that was never shown by an empty line.
             self.bar.stop()
-        self.file.close()
+        with contextlib.suppress(OSError):  # Each line was flushed; what could not be, was told.
+            self.file.close()
         if self.board:
             self.board.close()
 
@@ -93,8 +94,9 @@ class Log(contextlib.AbstractContextManager):
         self.console.print(text, markup=False)
 
     def _keep(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        self.file.write(_line({"step": step, "split": split, **values}))
-        self.file.flush()
+        with explained(f"{self.file.name} cannot be written", "make room for it", OSError):
+            self.file.write(_line({"step": step, "split": split, **values}))
+            self.file.flush()
         numbers = {k: v for k, v in plain(values).items() if isinstance(v, int | float)}
         shown = [{"tag": f"{split}/{name}", "simple_value": v} for name, v in numbers.items()]
         self.show(step, summary={"value": shown})

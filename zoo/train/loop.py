@@ -71,9 +71,7 @@ def train(
         del fresh  # Or it would lie on a device beside the state, to the end.
         start, headline = int(state.step), run.task.headline
         if start > experiment.steps:
-            problem = (
-                f"{workdir} was trained to step {start} already, and not to {experiment.steps}"
-            )
+            problem = f"{workdir} was trained to step {start} already, not to {experiment.steps}"
             raise ValueError(f"{problem}; set steps={start} or more, or choose another --workdir.")
         if jax.process_index() == 0:  # The first files: they tell that the others are a run's.
             config.write_experiment(workdir, name, experiment, run.info)
