@@ -20,9 +20,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
+
+import numpy as np
 
 from experiments.bench.row import OURS, Row, Side
 
@@ -134,6 +137,7 @@ def measure(
     Makes the sides one after the other, so that no warm-up disturbs another, or takes those made.
     """
     load, children = [os.getloadavg()[0]], {} if children is None else children
+    products = []
     try:
         for name, side in row.sides.items():
             children[name] = children.get(name) or Child(side, patience)
@@ -142,6 +146,8 @@ def measure(
             for child in order:
                 child.round()
             order.reverse()
+            if not row.on_gpu and "model_gflops" in children[OURS].result.get("facts", {}):
+                products.append(product_gflops())
     finally:
         sides = {name: child.end() for name, child in children.items()}
     load.append(os.getloadavg()[0])
@@ -156,7 +162,22 @@ def measure(
         "sides": sides,
         "ratios": ratios(sides, "times"),
         "cpu_ratios": ratios(sides, "cpu"),
+        **({"product_gflops": products} if products else {}),
     }
+
+
+def product_gflops(size: int = 2048) -> float:
+    """GFLOP/s of a product of float32 matrices by NumPy's BLAS on all cores: about what they give.
+
+    The best of three: a first one wakes the threads.
+    """
+    left, right = np.random.default_rng(0).random((2, size, size), np.float32)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds) / 1e9
 
 
 def measure_all(

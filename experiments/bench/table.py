@@ -19,7 +19,10 @@ HEAD = (
     "Ready is the time from the first import to the end of the first call, with compilation "
     "(-: measured before this was told); "
     "memory is the peak of the whole process; temporaries are XLA's; load is the average number of "
-    "processes, ours included; the machines stand below.\n\n"
+    "processes, ours included; the machines stand below. GFLOP/s are those that the network needs, "
+    "as XLA counts them, three times as many in training, and of a product of matrices (2048 x "
+    "2048, float32, NumPy's BLAS on all cores) between the same rounds: about what the cores give. "
+    "-: not measured.\n\n"
 )
 ON_GPU = (
     "## On a GPU\n\n"
@@ -30,7 +33,7 @@ ON_GPU = (
     "Sides of several rows start together, so the time until ready is not given.\n\n"
 )
 COLUMNS = ("row", "ratio", "CPU ratio", "ours", "peer", "ready", "memory, MiB")
-COLUMNS += ("temporaries, MiB", "load", "machine")
+COLUMNS += ("temporaries, MiB", "GFLOP/s: ours / peer / product", "load", "machine")
 GPU_COLUMNS = ("row", "ratio", "ours", "peer", "TFLOP/s of ours", "memory, MiB", "machine")
 # Records keep the class and its fields; readers know these by the name that zoo exports.
 EXPORTED = {
@@ -140,6 +143,7 @@ def _cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
             _both(mine, side, lambda s: f"{s['ready']:.1f} s"),
             _both(mine, side, lambda s: f"{s['peak_rss_mib']:.0f}"),
             _both(mine, {}, lambda s: f"{s['facts']['temporaries_mib']:.1f}").partition(" ")[0],
+            _rates(record, mine, side),
             f"{max(record['load'])}",
         ]
 
@@ -160,6 +164,16 @@ def _gpu_cells(name: str, record: Mapping[str, Any]) -> Iterable[list[str]]:
                 needed,
                 _both(mine, side, lambda s: f"{s['device_peak_mib']:.0f}"),
             ]
+
+
+def _rates(record: Mapping[str, Any], *sides: Mapping[str, Any]) -> str:
+    """GFLOP/s of the sides, and of the product of matrices in the same rounds."""
+    if (needed := record["sides"][OURS].get("facts", {}).get("model_gflops")) is None:
+        return ""
+    rates = [needed / side["median"] if side["times"] else None for side in sides]
+    products = record.get("product_gflops", [])
+    rates.append(statistics.median(products) if products else None)
+    return " / ".join("-" if rate is None else _number(rate, 3) for rate in rates)
 
 
 def _ratio(found: list[float]) -> str:

@@ -18,7 +18,7 @@ MODULE = """
 import os, time
 from experiments.bench.row import Case
 
-def noting(*, path, name, dies_at=None):
+def noting(*, path, name, dies_at=None, gflops=None):
     calls = 0
     def call():
         nonlocal calls
@@ -33,7 +33,7 @@ def noting(*, path, name, dies_at=None):
             pass
         return 7.0
     print("a library prints")
-    return Case(call, {"temporaries_mib": 3.0})
+    return Case(call, {"temporaries_mib": 3.0} | ({"model_gflops": gflops} if gflops else {}))
 
 def waits():
     time.sleep(60)
@@ -136,10 +136,29 @@ def test_table_by_hand():
     text = markdown(rows, {"a/b": record(0.125)})
     assert (
         "| `a/b`: work | 0.25 (0.25-0.25) |  | 125 (125-125) ms, 64 images/s | "
-        "peer 500 (500-500) ms, 16 images/s | 2.5 s / 2.5 s | 100 / 100 | 1.2 | 0.4 | 1 |"
+        "peer 500 (500-500) ms, 16 images/s | 2.5 s / 2.5 s | 100 / 100 | 1.2 |  | 0.4 | 1 |"
     ) in text
     assert "| `c/d`: work | not run |" in text
     assert text.endswith("\nMachine 1: 2026-11-25, cpu, Python 3: jax 1, torch 2.\n")
+
+
+def test_rates_of_computation_by_hand():
+    sides = {OURS: Side("m:f", {}, ()), "peer": Side("m:f", {}, ())}
+    kept = record(0.25)
+    kept["sides"][OURS]["facts"]["model_gflops"] = 10.0
+    assert "| 1.2 | 40 / 20 / - | 0.4 |" in table([Row("a/b", "", sides)], {"a/b": kept})
+    kept["product_gflops"] = [80.0, 150.4, 99.0]
+    assert "| 1.2 | 40 / 20 / 99 | 0.4 |" in table([Row("a/b", "", sides)], {"a/b": kept})
+    kept["sides"]["peer"] |= {"status": "no memory", "times": []}
+    assert "| 40 / - / 99 | 0.4 |" in table([Row("a/b", "", sides)], {"a/b": kept})
+
+
+def test_the_product_of_matrices_is_timed_between_the_rounds(side, monkeypatch):
+    monkeypatch.setattr(runner, "product_gflops", iter([3.0, 5.0]).__next__)
+    needs = side("x", gflops=9.0)
+    record = runner.measure(Row("a/b", "work", {OURS: needs, "peer": side("y")}), 2)
+    assert record["product_gflops"] == [3.0, 5.0]
+    assert "product_gflops" not in runner.measure(Row("a/b", "work", {OURS: side("x")}), 1)
 
 
 def test_large_numbers_have_no_exponent_and_networks_their_exported_names():
