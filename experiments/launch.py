@@ -8,7 +8,7 @@ import pathlib
 import sys
 
 import experiments
-from experiments import processes
+from experiments import huge_pages, processes
 
 EPILOG = """examples:
   python -m experiments.launch list
@@ -199,4 +199,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.restart_to_ask()
     sys.exit(processes.leave(main()))

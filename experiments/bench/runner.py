@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import huge_pages
 from experiments.bench.row import OURS, Row, Side
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -64,6 +65,8 @@ class Child:
             settings |= {"CUDA_VISIBLE_DEVICES": "0", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         else:
             settings |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+            if "jax" in side.packages:  # As the launcher does; Keras on JAX gets it too.
+                settings |= huge_pages.to_ask(os.environ)
         settings["JAX_TRACEBACK_FILTERING"] = "off"  # Or the last line would not be the error.
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
