@@ -9,6 +9,7 @@ of the first name, so another that comes first may move them all.
 
 import functools
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class ClassFolders(LabelledBuilder, skip_registration=True):
         """Raises ValueError for the first fault; `python -m zoo check` names all."""
         found = class_folders(self.path)
         if found.faults:
-            first, more = found.faults[0], f"python -m zoo check {self.path} names all faults"
+            first, path = found.faults[0], shlex.quote(str(self.path))
+            more = f"python -m zoo check {path} names all faults"
             raise ValueError(f"{first.file} {first.what}: {first.remedy}; {more}.")
         if not found.files:
             if signs := signs_of_masks(self.path):

@@ -7,6 +7,7 @@ name of pictures that are nearly the same, so another that comes first may move 
 """
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class ImageFolderMasks(SegmentationBuilder):
             raise NotADirectoryError(f"{self.path} is no folder")
         layout, by_split, faults = layouts.find_pairs(self.path)
         if faults:
-            first, more = faults[0], f"python -m zoo check {self.path} names all faults"
+            first, path = faults[0], shlex.quote(str(self.path))
+            more = f"python -m zoo check {path} names all faults"
             raise ValueError(f"{first.file} {first.what}: {first.remedy}; {more}.")
         pairs = [pair for some in by_split.values() for pair in some]
         table = find_table(self.path, [mask for _, mask in pairs])

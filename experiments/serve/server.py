@@ -11,6 +11,7 @@ import os
 import pathlib
 import queue
 import re
+import shlex
 import socket
 import threading
 import time
@@ -95,7 +96,9 @@ def application(
         paths, points, _, mark = read_gallery(gallery)
         if mark != fingerprint(run):
             problem = f"{gallery} was embedded by another model, or at another step"
-            raise ValueError(f"{problem}; write it by python -m zoo embed {run.workdir}.")
+            command = f"python -m zoo embed {shlex.quote(str(run.workdir))} PICTURES"
+            command += f" --out {shlex.quote(str(gallery))}"
+            raise ValueError(f"{problem}; write it by {command}, at the same --step.")
         paths = paths.tolist()
     api = FastAPI(
         title=run.name,

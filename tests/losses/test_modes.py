@@ -36,6 +36,10 @@ for rows in (rng.normal(size=(12, 5)), rng.normal(size=(12, 5)).astype(np.float3
         gradient = jax.jit(jax.grad(lambda rows: loss(rows)[0].sum()))(rows)
         assert values.dtype == weights.dtype == "float32", name
         assert gradient.dtype == rows.dtype and bool(jnp.isfinite(gradient).all()), name
+        if "margin" in options:  # As a schedule in 64 bits gives it.
+            scheduled = {{**options, "margin": np.float64(options["margin"])}}
+            again = getattr(zoo.losses, name)(rows, labels, **scheduled)[0]
+            assert again.dtype == "float32" and bool(jnp.allclose(again, values)), name
     parts = jnp.split(rows, 3)
     assert all(x.dtype == "float32" for x in zoo.losses.triplet(*parts, margin=0.2))
 # Labels that int32 would merge, traced: nobody can look at them.

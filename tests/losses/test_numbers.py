@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from support import equal
 from zoo import losses
@@ -48,6 +49,27 @@ def test_numbers_may_be_traced(loss, inputs, options, name):
     assert slope != 0
     several = jnp.array([0.9, 1.1]) * options[name]
     equal(jax.vmap(of)(several), [of(float(one)) for one in several])
+
+
+@pytest.mark.parametrize(("loss", "inputs", "options", "name"), NUMBERS)
+def test_numbers_may_be_parameters_of_nnx(loss, inputs, options, name):
+    class Held(nnx.Module):
+        def __init__(self):
+            self.number = nnx.Param(jnp.float32(options[name]))
+
+    held, of = Held(), functools.partial(total, loss, inputs, options, name)
+    value, slopes = nnx.jit(nnx.value_and_grad(lambda held: of(held.number)))(held)
+    wanted = jax.jit(jax.value_and_grad(of))(options[name])
+    equal((value, slopes["number"][...]), wanted)
+
+
+def test_class_weights_may_be_a_parameter_of_nnx():
+    def loss(weights):
+        return losses.pixel_cross_entropy(LOGITS, PIXELS, class_weights=weights)[0].sum()
+
+    weights = jnp.arange(1.0, 6)
+    slope = nnx.jit(nnx.grad(loss))(nnx.Param(weights))
+    equal(slope[...], jax.grad(loss)(weights))
 
 
 @pytest.mark.parametrize("squared", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from zoo.models import FCN8s, FCN16s, FCN32s, UNet
+from zoo.models import FCN8s, FCN16s, FCN32s, PatchClassifier, UNet
 from zoo.train import checkpoint
 from zoo.train.checkpoint import Checkpoints, load_variables
 from zoo.train.state import TrainState, create
@@ -96,6 +96,9 @@ def test_nothing_readable_is_an_error_and_nothing_is_deleted(saved):
     with pytest.raises(ValueError, match="No checkpoint in .* can be read: step 5 .* step 2 "):
         Checkpoints(saved).restore(state_at(0))
     assert sorted(p.name for p in (saved / "unreadable").iterdir()) == ["2", "4", "5"]
+    # Nor does the same command, given once more, begin anew in the same folder.
+    with pytest.raises(ValueError, match="can be read: as before.* launch with another --workdir"):
+        Checkpoints(saved).restore(state_at(0))
 
 
 @pytest.mark.parametrize(
@@ -255,6 +258,17 @@ def test_other_classes_keep_all_but_the_head(tmp_path, kind):
     model, fresh = drawn(7, width=3)
     with pytest.raises(ValueError, match="does not fit the model: params/decoder_0/Conv_0/bias"):
         checkpoint.adopt(fresh, source, model)
+
+
+def test_a_width_that_is_the_number_of_classes_is_no_number_of_classes(tmp_path):
+    def drawn(hidden):
+        model = PatchClassifier(num_classes=4, window=17, kernels=(2, 3), width=6, hidden=hidden)
+        return model, model.init(jax.random.key(hidden), jnp.zeros((1, 17, 17, 3)))
+
+    (_, old), (model, fresh) = drawn(8), drawn(4)
+    keep(tmp_path, old)
+    with pytest.raises(ValueError, match=r"params/head/kernel is float32\[1, 1, 8, 4\] there"):
+        checkpoint.adopt(fresh, tmp_path, model)
 
 
 def test_meta_is_plain_json_on_disk(saved):

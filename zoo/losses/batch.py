@@ -103,7 +103,7 @@ def batch_hard_triplet(
     """
     x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
     difference, counts = _each_anchor(_hardest, squared, x, anchors, (labels, valid))
-    difference = functools.reduce(jnp.multiply, units, difference) + margin
+    difference = functools.reduce(jnp.multiply, units, difference) + jnp.float32(margin)
     values = jax.nn.softplus(difference) if soft else jax.nn.relu(difference)
     # relu would turn the nan of a nan embedding to 0.
     values = jnp.where(jnp.isnan(difference), jnp.nan, values)
@@ -131,7 +131,7 @@ def _share(which, d, hardest):
 def _sum_triplets(of_anchor, embeddings, labels, margin, squared, valid, anchors):
     """Sum [a] and number [a] of the active triplets of each anchor."""
     x, units, labels, valid, anchors = _scaled(embeddings, labels, margin, squared, valid, anchors)
-    own = jax.lax.stop_gradient(margin)
+    own = jax.lax.stop_gradient(margin := jnp.float32(margin))
     scaled = functools.reduce(jnp.divide, units, own)
     # Sorted by label, with padding last, a class is a run, and an anchor's n-th positive is the
     # n-th of its run, without itself.

@@ -82,9 +82,10 @@ def check_batch(embeddings, labels, valid: OrNone, anchors: OrNone = None) -> tu
 
     Rows not valid are zeros: padding may hold nan, which a later `where` leaves in the gradient.
     """
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
-        got = f"{embeddings.shape} and {labels.shape}"
-        raise ValueError(f"embeddings [b, d] and labels [b], b > 0, are needed; got {got}.")
+    fits = embeddings.ndim == 2 and labels.shape == embeddings.shape[:1] and len(labels)
+    if not fits or not jnp.issubdtype(embeddings.dtype, jnp.floating):
+        got = f"{embeddings.shape} and {labels.shape}, {embeddings.dtype}"
+        raise ValueError(f"float embeddings [b, d] and labels [b], b > 0, are needed; got {got}.")
     labels, valid, anchors = check_rows(labels, valid, anchors)
     return jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0), labels, valid, anchors
 

@@ -68,7 +68,7 @@ def contrastive(
     difference = jnp.where(valid[:, None], x.astype(jnp.float32) - y.astype(jnp.float32), 0)
     d2 = jnp.sum(jnp.square(difference), axis=-1)
     # safe_norm: the gradient of sqrt at 0 is inf, and identical pairs do occur.
-    apart = jax.nn.relu(margin - safe_norm(difference))
+    apart = jax.nn.relu(jnp.float32(margin) - safe_norm(difference))
     values = 0.5 * jnp.where(same, d2, jnp.square(apart))
     return jnp.where(valid, values, 0), valid.astype(jnp.float32)
 

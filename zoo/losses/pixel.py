@@ -89,8 +89,7 @@ def per_class_weights(class_weights: Weights, k: int) -> jax.Array:
     given = np.ones(k) if class_weights is None else class_weights
     given = given if hasattr(given, "shape") else jnp.asarray(given)  # Some may be traced.
     if (shape := np.shape(given)) != (k,):
-        wanted = f"one a class, ({k},) as the logits have"
-        raise ValueError(f"class_weights must be {wanted}; got {shape}.")
-    if not isinstance(given, jax.core.Tracer) and not (np.asarray(given) >= 0).all():
-        raise ValueError(f"class_weights must be >= 0; got {np.min(given)}.")
+        raise ValueError(f"class_weights must be {(k,)} as the logits have; got {shape}.")
+    if (values := seen(given)) is not None and not (values >= 0).all():
+        raise ValueError(f"class_weights must be >= 0; got {np.min(values)}.")
     return jnp.asarray(given, jnp.float32)

@@ -39,5 +39,5 @@ def triplet(
     # Masked before the squares: padding may hold nan, which a later `where` leaves in the gradient.
     anchor, *others = (x.astype(jnp.float32) for x in (anchor, positive, negative))
     near, far = (jnp.where(valid[:, None], anchor - x, 0) for x in others)
-    values = jax.nn.relu(jnp.square(near).sum(-1) - jnp.square(far).sum(-1) + margin)
+    values = jax.nn.relu(jnp.square(near).sum(-1) - jnp.square(far).sum(-1) + jnp.float32(margin))
     return jnp.where(valid, values, 0), valid.astype(jnp.float32)

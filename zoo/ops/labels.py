@@ -9,6 +9,7 @@ import numpy as np
 
 def seen(x: Any) -> np.ndarray | None:
     """An array's values; None where it is traced and has none yet, or they lie on other hosts."""
+    x = (getattr(x, "__jax_array__", None) or (lambda: x))()  # A parameter of `flax.nnx` holds one.
     hidden = isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True)
     return None if hidden else np.asarray(x)  # Within `jit` jnp would trace what is known, too.
 

@@ -85,7 +85,7 @@ class Checkpoints:
         None where none was saved. A step whose files cannot be read is moved to `unreadable/`
         beside the folder, nothing is deleted, and the one before is tried. `target` is a state of
         the right structure, shapes and dtypes. Raises ValueError for a checkpoint of another model,
-        and where steps were saved and none can be read.
+        and where steps were saved and none can be read, now or before.
         """
         passed = []
         for step in reversed(self.steps()):
@@ -96,10 +96,10 @@ class Checkpoints:
                 self._set_aside(step)
                 continue
             return _fill(target, arrays, self.folder / str(step)), meta, passed
-        if passed:
-            problem = f"No checkpoint in {self.folder} can be read: {'; '.join(passed)}"
+        if passed or (self._unreadable.is_dir() and any(self._unreadable.iterdir())):
+            what = f"No checkpoint in {self.folder} can be read: {'; '.join(passed) or 'as before'}"
             hint = "launch with another --workdir to begin anew"
-            raise ValueError(f"{problem}. They now lie in {self._unreadable}; {hint}.")
+            raise ValueError(f"{what}. They now lie in {self._unreadable}; {hint}.")
         return None
 
     def _set_aside(self, step: int) -> None:
@@ -133,7 +133,7 @@ def _fill(target: Any, arrays: dict[str, np.ndarray], where: os.PathLike) -> Any
         ours, saved = here.get(name, "nothing"), there.get(name, "nothing")
         if ours != saved:
             problem = f"{where} does not fit the model: {name} is {saved} there and {ours} here"
-            raise ValueError(f"{problem}; use its own experiment, or another --workdir.")
+            raise ValueError(f"{problem}; use its own experiment, another --workdir or init_from.")
     return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in leaves])
 
 
@@ -189,7 +189,7 @@ def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str
             raise ValueError(f"{type(model).__name__} {takes}; got init_from={source}.")
         found = found or {"params": model.pretrained(source, variables["params"])}
     else:
-        with explained(f"init_from={source}", "give a workdir, an export or weights", ValueError):
+        with explained(f"init_from={source}", "give a workdir, or a file of weights", ValueError):
             found, step = load_variables(source)
         where = pathlib.Path(source) / "checkpoints" / str(step)
     fresh, found = _flat(variables), _flat(found)
@@ -199,15 +199,15 @@ def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str
     apart = {n: {(there, here) for there, here in s if there != here} for n, s in sides.items()}
     classes = set().union(*apart.values())
     recounted = len(classes) == 1 and {b for _, b in classes} == {getattr(model, "num_classes", 0)}
-    if recounted:
+    # Where only what goes in differs, it is another width, which happens to be that number.
+    if recounted and all(found[n].shape[-1] != fresh[n].shape[-1] for n in apart if apart[n]):
         kept = {name: x for name, x in kept.items() if not apart[name]}
-    filled = _fill(variables, {**fresh, **kept} if kept else found, where)
     line = f"Starting from {where}: {len(kept)} of {len(fresh)} tensors"
     line += "".join(f", all but the head: {a} classes there, {b} here" for a, b in classes)
     for words, names in (("new are", fresh), ("left out are", found)):
         rest = sorted(names.keys() - kept)
         line += f"; {words} {', '.join(rest)}" if rest else ""
-    return filled, line
+    return _fill(variables, {**fresh, **kept} if kept else found, where), line
 
 
 def _exported(source: File) -> dict[str, np.ndarray]:

@@ -13,8 +13,7 @@ _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 def set_up_process() -> None:
     """Keeps compiled programs between runs, and quiets libraries that tell what they do.
 
-    Programs go to JAX_COMPILATION_CACHE_DIR, else `$ZOO_CACHE/xla`, else `~/.cache/zoo/xla`. Comes
-    before the first computation, for the sake of `use_all_cores`.
+    Programs go to JAX_COMPILATION_CACHE_DIR, `$ZOO_CACHE/xla` or `~/.cache/zoo/xla`. Call it first.
     """
     use_all_cores()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

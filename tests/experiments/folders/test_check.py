@@ -299,18 +299,19 @@ def rename_a_class(root):
 @pytest.mark.parametrize("spoil", [rename_pairs, rename_a_class])
 def test_names_that_are_no_text_are_told_in_text(spoil, tmp_path, capsys):
     """And nothing else is: what is printed is UTF-8, or it would raise here."""
-    files = spoil(tmp_path / "own")
-    assert check(tmp_path / "own")[0] == {("name", file, True) for file in files}
-    assert main(["check", str(tmp_path / "own")]) == 1
+    files = spoil(tmp_path / "my own")
+    assert check(tmp_path / "my own")[0] == {("name", file, True) for file in files}
+    assert main(["check", str(tmp_path / "my own")]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(files) + 1 and "caf\\udce9" in lines[0]
     assert lines[0].endswith("has a name that is no UTF-8: rename it")
-    assert main(["check", str(tmp_path / "own"), "--json"]) == 1
+    assert main(["check", str(tmp_path / "my own"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)["faults"]
     assert {fault["file"] for fault in told} == {str(file) for file in files}
-    with pytest.raises(ValueError, match="has a name that is no UTF-8: rename it; .* zoo check"):
+    words = "has a name that is no UTF-8: rename it; .* zoo check '.*/my own' "
+    with pytest.raises(ValueError, match=words):
         module = segment_folder if spoil is rename_pairs else embed_folder
-        plan.planned(module, [f"data.path={tmp_path / 'own'}"], tmp_path / "run")
+        plan.planned(module, [f"data.path={tmp_path / 'my own'}"], tmp_path / "run")
 
 
 def test_masks_of_which_no_value_is_known_are_all_told(tmp_path):

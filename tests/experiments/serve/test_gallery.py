@@ -131,5 +131,5 @@ def test_a_gallery_of_another_model_is_refused(encoder, tmp_path):
     other = tmp_path / "other.npz"
     with np.load(encoder[1]) as arrays:
         np.savez(other, **{**arrays, "model": np.array(["elsewhere", "another"])})
-    with pytest.raises(ValueError, match=r"other\.npz was embedded by another model"):
+    with pytest.raises(ValueError, match=r"embed \S+ PICTURES --out \S+other\.npz, at"):
         served.application(encoder[0], other)
