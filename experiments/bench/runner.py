@@ -225,9 +225,18 @@ def ratios(sides: dict[str, dict], kind: str) -> dict[str, list[float]]:
 
 
 def hardware() -> str:
-    """The processor and how many cores this process may use."""
+    """The processor and how many cores this process may use.
+
+    With family and model: clouds name processors of several years just "AMD EPYC".
+    """
+    cores = f"{len(os.sched_getaffinity(0))} cores"
     try:
-        found = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+        told = pathlib.Path("/proc/cpuinfo").read_text()
     except OSError:
-        found = None
-    return f"{found[1] if found else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+        told = ""
+    names = ("model name", "cpu family", "model")
+    found = [re.search(rf"^{name}\s*: (.*)", told, re.MULTILINE) for name in names]
+    if not all(found):
+        return f"{platform.machine()}, {cores}"
+    name, family, model = (match[1] for match in found)
+    return f"{name} (family {family}, model {model}), {cores}"
