@@ -34,4 +34,6 @@ def to_ask(environment: Mapping[str, str]) -> dict[str, str]:
 def restart_to_ask() -> None:
     """Starts this program anew, as the same process, if that makes it ask. Comes first in it."""
     if missing := to_ask(os.environ):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **missing})
+        # Its whole path: by a bare name Python would look for its packages along PATH.
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **missing})

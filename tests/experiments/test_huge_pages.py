@@ -65,4 +65,5 @@ def test_the_launcher_asks(setting, monkeypatch):
     monkeypatch.delitem(sys.modules, "experiments.launch", raising=False)
     with pytest.raises(Restarted) as found:
         runpy.run_module("experiments.launch", run_name="__main__")
-    assert found.value.args == (sys.executable, sys.orig_argv, "glibc.malloc.hugetlb=1")
+    command = [sys.executable, *sys.orig_argv[1:]]
+    assert found.value.args == (sys.executable, command, "glibc.malloc.hugetlb=1")
