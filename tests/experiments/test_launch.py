@@ -191,7 +191,7 @@ BAD = {
     "a missing start": (
         ["--set=init_from=/no/where"],
         "init_from=/no/where (/no/where holds no checkpoints; train there first.); give a workdir, "
-        "an export or weights.",
+        ".safetensors or .pth.",
     ),
     "an empty start": (["--set=init_from="], "init_from must be a workdir or a file; got ''"),
     "a feature that is no picture": (["--set=data.image=name"], "an image must be uint8"),

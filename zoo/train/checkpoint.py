@@ -189,7 +189,7 @@ def adopt(variables: dict[str, Any], source: File, model: Any) -> tuple[dict[str
             raise ValueError(f"{type(model).__name__} {takes}; got init_from={source}.")
         found = found or {"params": model.pretrained(source, variables["params"])}
     else:
-        with explained(f"init_from={source}", "give a workdir, a .safetensors or a .pth file", ValueError):
+        with explained(f"init_from={source}", "give a workdir, .safetensors or .pth", ValueError):
             found, step = load_variables(source)
         where = pathlib.Path(source) / "checkpoints" / str(step)
     fresh, found = _flat(variables), _flat(found)
