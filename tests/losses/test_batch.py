@@ -255,6 +255,8 @@ def test_matches_pytorch_metric_learning(peer, name):
         ({"embeddings": np.zeros(3)}, r"embeddings \[b, d\] and labels \[b\], b > 0, .*; got \(3,"),
         ({"embeddings": np.zeros((0, 2)), "labels": np.zeros(0, int)}, r"b > 0, .*; got \(0, 2\)"),
         ({"labels": np.zeros(4, np.int32)}, r"got \(3, 2\) and \(4,\)"),
+        ({"embeddings": np.zeros((3, 2), int)}, r"float embeddings .*; got .*, int64"),
+        ({"embeddings": np.zeros((3, 2), complex)}, r"float embeddings .*; got .*, complex128"),
         ({"labels": np.zeros(3, np.float32)}, r"must be integers \[b\]; got float32"),
         ({"labels": np.array([0, 1, 2**40])}, "must fit int32; got 0 to 1099511627776"),
         ({"margin": -0.1}, "margin must be >= 0 and finite; got -0.1"),

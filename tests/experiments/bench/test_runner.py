@@ -161,6 +161,20 @@ def test_the_product_of_matrices_is_timed_between_the_rounds(side, monkeypatch):
     assert "product_gflops" not in runner.measure(Row("a/b", "work", {OURS: side("x")}), 1)
 
 
+def test_the_product_of_matrices_counts_its_operations(monkeypatch):
+    # Each of three takes 1/4 s by this clock: 2 * 8^3 operations in it.
+    monkeypatch.setattr(runner.time, "perf_counter", iter([0, 0.25, 1, 1.25, 2, 2.25]).__next__)
+    assert runner.product_gflops(8) == 2 * 8**3 / 0.25 / 1e9
+
+
+def test_processors_of_one_name_are_told_apart(monkeypatch):
+    told = "model name\t: AMD EPYC\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: other\n"
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path: told)
+    assert runner.hardware().startswith("AMD EPYC (family 25, model 17), ")
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda path: "CPU part\t: 0xd40\n")
+    assert runner.hardware().startswith(f"{platform.machine()}, ")
+
+
 def test_large_numbers_have_no_exponent_and_networks_their_exported_names():
     sides = {OURS: Side("m:f", {}, ()), "peer": Side("m:f", {}, ())}
     kept = record(0.9984) | {"images": 7876, "ratios": {"peer": [99.4, 99.6, 120.0]}}
